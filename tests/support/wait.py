@@ -1,0 +1,52 @@
+"""Waiting for what must become true, instead of for a time."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+DEADLINE_S: Final = 10.0
+_PAUSE_S: Final = 0.01
+
+
+async def eventually(
+    condition: Callable[[], bool | Awaitable[bool]],
+    *,
+    within_s: float = DEADLINE_S,
+    what: str = "the condition",
+) -> None:
+    """Return as soon as ``condition`` holds.
+
+    Raises:
+        AssertionError: it did not hold ``within_s`` seconds.
+    """
+    deadline = time.monotonic() + within_s
+    while True:
+        answer = condition()
+        if await answer if inspect.isawaitable(answer) else answer:
+            return
+        if time.monotonic() > deadline:
+            msg = f"{what} did not come true within {within_s} s"
+            raise AssertionError(msg)
+        await asyncio.sleep(_PAUSE_S)
+
+
+def eventually_true(
+    condition: Callable[[], bool], *, within_s: float = DEADLINE_S, what: str = "the condition"
+) -> None:
+    """Do the same where no event loop runs.
+
+    Raises:
+        AssertionError: it did not hold ``within_s`` seconds.
+    """
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            msg = f"{what} did not come true within {within_s} s"
+            raise AssertionError(msg)
+        time.sleep(_PAUSE_S)
