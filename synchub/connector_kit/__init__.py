@@ -1,0 +1,1 @@
+"""All that a connector may use of the hub: its contract, its words and its tools."""

@@ -1,0 +1,212 @@
+"""A connector described as data, readable without importing its code.
+
+``manifest.toml`` is checked as a whole: unknown keys are refused, so that a
+misspelt one cannot silently do nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from synchub.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from synchub.connector_kit.delivery import Delivery
+
+DEFAULT_MAX_BODY_BYTES: Final = 256 * 1024
+DEFAULT_DEDUPE_HOURS: Final = 96
+
+
+class Kind(StrEnum):
+    """What sort of system the platform is; decides the default role of an account."""
+
+    WMS = "wms"
+    THREE_PL = "3pl"
+    ERP = "erp"
+    MARKETPLACE = "marketplace"
+    DTC = "dtc"
+    POS = "pos"
+    CUSTOM = "custom"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# "header:NAME", "body:FIELD" (a top-level field) or, in a dedupe rule, "topic" or "body-hash".
+Locator = Annotated[str, Field(pattern=r"^(topic|body-hash|header:[a-z0-9-]+|body:[A-Za-z0-9_.-]+)$")]
+
+
+class Topic(_Table):
+    """One kind of delivery and what it can become."""
+
+    emits: tuple[Literal["level", "delta", "tickle", "order_line", "ack", "catalogue"], ...]
+
+
+class Receive(_Table):
+    """How deliveries look from outside."""
+
+    topic: tuple[Locator, ...]
+    """Where the topic stands; the first place that has a value wins."""
+    dedupe: tuple[tuple[Locator, ...], ...]
+    """Rules for the dedupe id; the first whose parts are all present wins."""
+    keep_headers: tuple[str, ...] = ()
+    """Headers that travel with the body to the worker, besides those named above."""
+    max_body_bytes: int = DEFAULT_MAX_BODY_BYTES
+    dedupe_hours: int = DEFAULT_DEDUPE_HOURS
+    """Longer than the platform goes on retrying one delivery."""
+
+
+class Answer(_Table):
+    """What the platform wants to hear for an accepted delivery."""
+
+    status: int = Field(default=200, ge=200, le=204)
+    content_type: str = ""
+    body: str = ""
+
+
+class Ids(_Table):
+    """Whose identifiers the platform uses."""
+
+    items: Literal["sku", "platform"]
+    """``sku``: an item is the merchant's SKU unless mapped otherwise."""
+    locations: Literal["merchant", "platform"]
+    """``merchant``: a location is the merchant's own unless mapped otherwise."""
+
+
+class Reports(_Table):
+    """Which number a level is, and the one event that lowers exactly that number."""
+
+    number: Literal["available", "on_hand", "fulfillable"]
+    lowered_by: str
+
+
+class VersionOffer(_Table):
+    """How the platform orders its own reports."""
+
+    kind: Literal["strict", "coarse", "none"]
+    resolution_us: int = 0
+
+
+class Evidence(_Table):
+    """How a level of this platform can be known to include a sale made elsewhere."""
+
+    offers: tuple[Literal["own", "ref", "lag", "never"], ...]
+
+
+class Credential(_Table):
+    """One value that the merchant gives when the account is added."""
+
+    title: str
+    secret: bool = True
+    required: bool = True
+    signing: bool = False
+    """Deliveries are verified with it; several values may be active at once."""
+    generated: bool = False
+    """The scheme lets the hub choose it."""
+
+
+class ClientOffer(_Table):
+    """What the connector's client can do."""
+
+    fetch_levels_max: int = Field(ge=1, le=250)
+    calls_per_second: float = Field(gt=0)
+
+
+class Manifest(_Table):
+    """The whole of ``manifest.toml``."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{1,39}$")
+    title: str
+    kind: Kind
+    quality: Literal["bronze", "silver", "gold"] = "bronze"
+    docs: tuple[str, ...]
+    receive: Receive
+    answer: Answer = Answer()
+    ids: Ids
+    reports: Reports
+    version: VersionOffer
+    evidence: Evidence
+    credentials: dict[str, Credential]
+    topics: dict[str, Topic]
+    client: ClientOffer | None = None
+
+    @model_validator(mode="after")
+    def _someone_signs(self) -> Manifest:
+        if not any(credential.signing for credential in self.credentials.values()):
+            msg = "one credential must be the signing secret"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def signing_credential(self) -> str:
+        """The name of the credential that deliveries are verified with."""
+        return next(name for name, offer in self.credentials.items() if offer.signing)
+
+    @property
+    def headers_kept(self) -> frozenset[str]:
+        """Every header name the worker needs, lower case."""
+        named = [place for rule in (self.receive.topic, *self.receive.dedupe) for place in rule]
+        return frozenset(
+            [place.removeprefix("header:") for place in named if place.startswith("header:")]
+            + list(self.receive.keep_headers)
+        )
+
+    def topic_of(self, delivery: Delivery) -> str:
+        """Return the delivery's topic, or an empty string when it names none."""
+        return next((value for place in self.receive.topic if (value := _look_up(place, delivery, ""))), "")
+
+    def dedupe_id(self, delivery: Delivery) -> str:
+        """Return 32 hex digits that are equal for, and only for, repeats of one delivery.
+
+        By the first rule of the manifest whose parts are all present; a delivery
+        that names nothing is known by its topic and bytes.
+        """
+        topic = self.topic_of(delivery)
+        for rule in (*self.receive.dedupe, ("topic", "body-hash")):
+            parts = [_look_up(place, delivery, topic) for place in rule]
+            if all(parts):
+                return hashlib.sha256("\x00".join([*rule, *parts]).encode()).hexdigest()[:32]
+        return hashlib.sha256(delivery.body).hexdigest()[:32]
+
+
+def _look_up(place: str, delivery: Delivery, topic: str) -> str:
+    if place == "topic":
+        return topic
+    if place == "body-hash":
+        return hashlib.sha256(delivery.body).hexdigest()
+    where, _, name = place.partition(":")
+    if where == "header":
+        return delivery.headers.get(name, "")
+    return _body_field(delivery.body, name)
+
+
+def _body_field(body: bytes, path: str) -> str:
+    try:
+        value: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ""
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def load_manifest(path: Path) -> Manifest:
+    """Read and check one ``manifest.toml``.
+
+    Raises:
+        Misconfigured: unreadable, unknown or missing keys; the sentence names file and key.
+    """
+    try:
+        return Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, tomllib.TOMLDecodeError, ValidationError) as problem:
+        msg = f"{path} is not a usable manifest: {problem}"
+        raise Misconfigured(msg) from problem
