@@ -1,0 +1,104 @@
+"""The fields that are read of ShipHero's deliveries and answers; all others are ignored.
+
+The same quantity is text in a delivery ("13") and a number in a GraphQL answer
+(13), and either may be null.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from synchub.connector_kit.payloads import Payload, Rows
+
+
+class UpdatedWarehouse(Payload):
+    """The numbers of the warehouse where the movement happened."""
+
+    warehouse_id: object
+    inventory: object
+    """on_hand - allocated + sell_ahead - reserve."""
+    sell_ahead: object
+    """Units that may be sold before they arrive."""
+
+
+class InventoryRow(Payload):
+    """One SKU of an Inventory Update. The totals beside ``updated_warehouse`` are the account's."""
+
+    sku: object
+    updated_warehouse: UpdatedWarehouse
+
+
+class InventoryUpdate(Payload):
+    """An Inventory Update: absolute numbers after a change."""
+
+    inventory: Rows[InventoryRow]
+
+
+class InventoryChange(Payload):
+    """An Inventory Change: units moved in or out of one bin."""
+
+    sku: object
+    warehouse_id: object
+
+
+class Warehouse(Payload):
+    """A warehouse in GraphQL; ``legacy_id`` is what a delivery calls ``warehouse_id``."""
+
+    legacy_id: object
+
+
+class WarehouseProduct(Payload):
+    """One SKU in one warehouse, as GraphQL reports it."""
+
+    sku: object
+    on_hand: object
+    allocated: object
+    reserve_inventory: object
+    warehouse: Warehouse
+
+
+class Edge(Payload):
+    """GraphQL's wrapping of one row."""
+
+    node: WarehouseProduct
+
+
+class PageInfo(Payload):
+    """Whether rows are left, and after which one they begin."""
+
+    has_next_page: bool = Field(alias="hasNextPage")
+    end_cursor: str | None = Field(default=None, alias="endCursor")
+
+
+class Page(Payload):
+    """Some rows of a listing."""
+
+    page_info: PageInfo = Field(alias="pageInfo")
+    edges: Rows[Edge]
+
+
+class Listing(Payload):
+    """The answer to one ``warehouse_products``."""
+
+    data: Page
+
+
+class Extensions(Payload):
+    """Where GraphQL servers may put what they add to a problem."""
+
+    code: object = None
+    time_remaining: object = None
+
+
+class Problem(Extensions):
+    """One entry of GraphQL's ``errors``; ShipHero adds its own fields beside the message."""
+
+    message: str = ""
+    extensions: Extensions | None = None
+
+
+class Answer(Payload):
+    """A whole GraphQL answer, by the alias of each listing; an alias that failed is null."""
+
+    data: dict[str, Listing | None] | None = None
+    errors: Rows[Problem] = ()

@@ -1,0 +1,124 @@
+"""The fields that are read, of the webhook bodies and of the GraphQL answers.
+
+Ids are 64-bit numbers in webhooks (larger than a double holds exactly) and global
+ids such as ``gid://shopify/InventoryItem/42`` in GraphQL; inside the hub they are text.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
+from synchub.connector_kit.payloads import Payload, Rows
+
+PlatformId: TypeAlias = Annotated[int, Field(gt=0, lt=2**64)]
+
+
+class LevelBody(Payload):
+    """``inventory_levels/update`` and ``/connect``; ``available`` is null when it is not known."""
+
+    inventory_item_id: PlatformId
+    location_id: PlatformId
+    available: int | None
+    updated_at: str
+
+
+class DisconnectBody(Payload):
+    """``inventory_levels/disconnect``: two ids and no time."""
+
+    inventory_item_id: PlatformId
+    location_id: PlatformId
+
+
+class ItemBody(Payload):
+    """``inventory_items/create`` and ``/update``."""
+
+    id: PlatformId
+    sku: str | None = None
+    tracked: bool
+
+
+class RemovedBody(Payload):
+    """``inventory_items/delete`` and ``products/delete``: an id and nothing else."""
+
+    id: PlatformId
+
+
+class NodeId(Payload):
+    """Anything of which only the global id is read."""
+
+    id: str
+
+
+class Variant(Payload):
+    """One variant that is sold from an inventory item."""
+
+    product: NodeId
+
+
+class Variants(Payload):
+    """The variants of an item; today one, several once they may share an item."""
+
+    nodes: Rows[Variant]
+
+
+class NamedQuantity(Payload):
+    """One quantity of a level."""
+
+    name: str
+    quantity: int
+
+
+class LevelNode(Payload):
+    """One item at one location."""
+
+    location: NodeId
+    is_active: bool = Field(alias="isActive")
+    updated_at: str = Field(alias="updatedAt")
+    quantities: Rows[NamedQuantity]
+
+
+class PageInfo(Payload):
+    """Where the next page begins, if there is one."""
+
+    has_next_page: bool = Field(alias="hasNextPage")
+    end_cursor: str | None = Field(alias="endCursor")
+
+
+class LevelConnection(Payload):
+    """A page of an item's levels."""
+
+    nodes: Rows[LevelNode]
+    page_info: PageInfo = Field(alias="pageInfo")
+
+
+class ItemNode(Payload):
+    """An inventory item with the first page of its levels."""
+
+    id: str
+    sku: str | None
+    tracked: bool
+    variants: Variants | None
+    levels: LevelConnection = Field(alias="inventoryLevels")
+
+
+class ItemNodes(Payload):
+    """The answer to the levels query; null stands for an id the shop does not have."""
+
+    nodes: Rows[ItemNode | None]
+
+
+class ThrottleStatus(Payload):
+    """The state of the app's point bucket in this shop."""
+
+    currently_available: int | Decimal = Field(alias="currentlyAvailable")
+    restore_rate: int | Decimal = Field(alias="restoreRate", gt=0)
+
+
+class Cost(Payload):
+    """What the query was estimated to cost."""
+
+    requested: int | Decimal = Field(alias="requestedQueryCost")
+    throttle: ThrottleStatus = Field(alias="throttleStatus")

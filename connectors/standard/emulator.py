@@ -1,0 +1,58 @@
+"""A system that posts signed JSON: every level at the start, then one for every change."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from itertools import count
+from typing import ClassVar
+
+import orjson
+
+from synchub.connector_kit.emulation import Change, Emulator, Options, Outgoing, run
+from synchub.connector_kit.signatures import sign_standard_webhooks
+
+
+class StandardEmulator(Emulator):
+    """Items and locations go by the merchant's own names, so there is no API to ask."""
+
+    platform: ClassVar[str] = "standard"
+    credentials_needed: ClassVar[tuple[str, ...]] = ("signing_secret",)
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._messages = count(1)
+        # A sequence must grow over restarts too.
+        self._first_number = time.time_ns() // 1000
+
+    def level_deliveries(self, change: Change) -> list[Outgoing]:
+        """Report the level, with a sequence that counts up."""
+        row = {
+            "sku": change.sku,
+            "location_id": change.location,
+            "mode": "absolute",
+            "quantity": str(change.quantity),
+            "state": "sellable",
+            "as_of": _rfc3339(change.at_us),
+        }
+        data = {"sequence": self._first_number + change.number, "changes": [row]}
+        return [self._deliver(change.item, data, change.at_us)]
+
+    def _deliver(self, item: str, data: dict[str, object], at_us: int) -> Outgoing:
+        body = orjson.dumps({"type": "stock.changed", "timestamp": _rfc3339(at_us), "data": data})
+        headers = sign_standard_webhooks(
+            body,
+            self.options.credentials["signing_secret"],
+            message_id=f"msg_{self._first_number}_{next(self._messages)}",
+            timestamp_s=at_us // 1_000_000,
+        )
+        return Outgoing(item=item, headers={"content-type": "application/json", **headers}, body=body)
+
+
+def _rfc3339(at_us: int) -> str:
+    seconds, micros = divmod(at_us, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{micros:06d}Z"
+
+
+if __name__ == "__main__":
+    run(StandardEmulator)

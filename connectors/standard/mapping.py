@@ -1,0 +1,189 @@
+"""From a ``stock.changed`` body to events.
+
+The order of a source's reports is its ``sequence``, one number for the whole
+delivery; without it each row's ``as_of``, as fine as its digits are. A level
+with neither is refused, because an older one that arrives later could not be
+told from a newer one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from connectors.standard.payloads import Body, Data
+from synchub.connector_kit.events import (
+    Ack,
+    Catalogue,
+    CatalogueStatus,
+    Delta,
+    Incoming,
+    Level,
+    LevelStatus,
+    OrderLine,
+    OrderStatus,
+    Scale,
+    StockEvent,
+    Version,
+)
+from synchub.connector_kit.payloads import (
+    identifier,
+    parse,
+    quantity,
+    read_json,
+    resolution_us,
+    sequence,
+    time_us,
+)
+from synchub.errors import PayloadRefused
+
+if TYPE_CHECKING:
+    from connectors.standard.payloads import Acknowledged, Change, Item, Order
+    from synchub.connector_kit.delivery import Delivery
+
+TOPIC: Final = "stock.changed"
+SELLABLE: Final = "sellable"
+
+
+def normalize(topic: str, delivery: Delivery) -> tuple[StockEvent, ...]:
+    """Return the events of all rows: levels and deltas, orders, acknowledgements, catalogue.
+
+    Rows in another state than ``sellable`` say nothing about what can be sold and
+    give no event.
+
+    Raises:
+        PayloadRefused: another topic, or a row that is not of the documented form.
+    """
+    if topic != TOPIC:
+        msg = f"This connector reads {TOPIC} only."
+        raise PayloadRefused(msg)
+    body = parse(Body, read_json(delivery.body))
+    version = _version_of(body.data)
+    said_us = None if body.timestamp is None else time_us(body.timestamp, "timestamp")
+    sellable = [row for row in body.data.changes if row.state == SELLABLE]
+    events = [_change(row, version, said_us) for row in sellable]
+    _check_repeats(events)
+    return (
+        *events,
+        *(_order(row, version or _time_version(body.timestamp)) for row in body.data.orders),
+        *(_ack(row, version) for row in body.data.acks),
+        *(_catalogue(row) for row in body.data.catalogue),
+    )
+
+
+def _change(row: Change, version: Version | None, said_us: int | None) -> Level | Delta:
+    as_of_us = said_us if row.as_of is None else time_us(row.as_of, "changes.as_of")
+    version = version or _time_version(row.as_of)
+    item = identifier(row.sku, "changes.sku")
+    location = identifier(row.location_id, "changes.location_id")
+    if row.mode == "delta":
+        return Delta(
+            item=item,
+            location=location,
+            amount=quantity(row.quantity, "changes.quantity"),
+            reason=row.reason or TOPIC,
+            version=version,
+            source_time_us=as_of_us,
+        )
+    if version is None:
+        msg = "An absolute row needs as_of, or the delivery a sequence."
+        raise PayloadRefused(msg)
+    known = row.quantity is not None
+    return Level(
+        item=item,
+        location=location,
+        quantity=quantity(row.quantity, "changes.quantity") if known else None,
+        status=LevelStatus.KNOWN if known else LevelStatus.UNKNOWN,
+        version=version,
+        source_time_us=as_of_us,
+    )
+
+
+def _check_repeats(events: list[Level | Delta]) -> None:
+    """Refuse a level beside another row on the same SKU and location: which came first is not said."""
+    rows = Counter((event.item, event.location) for event in events)
+    if any(isinstance(event, Level) and rows[event.item, event.location] > 1 for event in events):
+        msg = "Two rows of changes speak of one SKU at one location, and one of them is absolute."
+        raise PayloadRefused(msg)
+
+
+def _order(row: Order, version: Version | None) -> OrderLine:
+    return OrderLine(
+        order=identifier(row.order_id, "orders.order_id"),
+        line=identifier(row.line, "orders.line"),
+        item=identifier(row.sku, "orders.sku"),
+        location=_optional(row.location_id, "orders.location_id"),
+        quantity=_units(row.quantity, "orders.quantity"),
+        status=OrderStatus(row.status),
+        ordered_at_us=None if row.ordered_at is None else time_us(row.ordered_at, "orders.ordered_at"),
+        reference=_optional(row.reference, "orders.reference"),
+        version=version,
+    )
+
+
+def _ack(row: Acknowledged, version: Version | None) -> Ack:
+    if row.reference is None and (row.order_id is None or row.line is None):
+        msg = "An acknowledgement names a reference, or an order_id and its line."
+        raise PayloadRefused(msg)
+    return Ack(
+        item=identifier(row.sku, "acks.sku"),
+        quantity=_units(row.quantity, "acks.quantity"),
+        order=_optional(row.order_id, "acks.order_id"),
+        line=_optional(row.line, "acks.line"),
+        reference=_optional(row.reference, "acks.reference"),
+        version=_included_since(row.version) or version,
+    )
+
+
+def _catalogue(row: Item) -> Catalogue:
+    substitutes, incoming = row.substitutes, row.incoming
+    return Catalogue(
+        item=identifier(row.sku, "catalogue.sku"),
+        status=None if row.status is None else CatalogueStatus(row.status),
+        backorder=None if row.backorder is None else row.backorder.allowed,
+        substitutes=None
+        if substitutes is None
+        else tuple(identifier(sku, "catalogue.substitutes") for sku in substitutes),
+        incoming=None
+        if incoming is None
+        else tuple(
+            Incoming(
+                quantity=_units(arrival.quantity, "catalogue.incoming.quantity"),
+                expected_at_us=time_us(arrival.expected_at, "catalogue.incoming.expected_at"),
+            )
+            for arrival in incoming
+        ),
+    )
+
+
+def _version_of(data: Data) -> Version | None:
+    if data.sequence is None:
+        return None
+    return Version(scale=Scale.SEQUENCE, number=sequence(data.sequence, "sequence"))
+
+
+def _time_version(moment: str | None) -> Version | None:
+    if moment is None:
+        return None
+    return Version(scale=Scale.TIME, number=time_us(moment, "as_of"), resolution=resolution_us(moment))
+
+
+def _included_since(version: object) -> Version | None:
+    """Return the level version an acknowledgement names: a sequence, or a time."""
+    if version is None:
+        return None
+    if isinstance(version, str) and not version.isdecimal():
+        return _time_version(version)
+    return Version(scale=Scale.SEQUENCE, number=sequence(version, "acks.version"))
+
+
+def _optional(value: object, what: str) -> str | None:
+    return None if value is None else identifier(value, what)
+
+
+def _units(value: object, what: str) -> int:
+    units = quantity(value, what)
+    if units < 0:
+        msg = f"{what} is less than nothing."
+        raise PayloadRefused(msg)
+    return units
