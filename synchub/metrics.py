@@ -1,0 +1,92 @@
+"""Every number of ``/metrics``, in one place and under one prefix.
+
+No label carries a SKU, an agent or a merchant: connectors are few, those are
+not. Points in time are exported as timestamps, so that an age is correct even
+when nobody updates it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from synchub import __version__
+
+REGISTRY: Final = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+GCCollector(registry=REGISTRY)
+
+_LATENCY_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    return Counter(f"synchub_{name}", text, labels, registry=REGISTRY)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Gauge:
+    return Gauge(f"synchub_{name}", text, labels, registry=REGISTRY)
+
+
+def _latency(name: str, text: str, *labels: str) -> Histogram:
+    return Histogram(f"synchub_{name}", text, labels, buckets=_LATENCY_S, registry=REGISTRY)
+
+
+build_info: Final = _gauge("build_info", "1, with the version as label", "version")
+build_info.labels(__version__).set(1)
+
+# Ingress
+deliveries: Final = _counter("deliveries_total", "Deliveries answered", "connector", "answer")
+signature_failures: Final = _counter(
+    "signature_failures_total", "Deliveries refused before the store was touched", "connector", "reason"
+)
+replays_rejected: Final = _counter("replays_rejected_total", "Events recognized as repeats", "connector")
+deliveries_quarantined: Final = _counter("deliveries_quarantined_total", "Deliveries put into quarantine")
+dead_letters_total: Final = _counter("dead_letters_total", "Deliveries given up after their last try")
+deliveries_taken_over: Final = _counter(
+    "deliveries_taken_over_total", "Deliveries taken over from a silent worker"
+)
+queue_depth: Final = _gauge("queue_depth", "Deliveries or jobs waiting", "stage")
+queue_oldest_age: Final = _gauge("queue_oldest_age_seconds", "Age of the oldest waiting delivery", "stage")
+dlq_depth: Final = _gauge("dlq_depth", "Deliveries on the dead-letter list")
+dlq_oldest: Final = _gauge(
+    "dlq_oldest_timestamp_seconds", "When the oldest dead letter was put there; 0: none"
+)
+quarantine_depth: Final = _gauge("quarantine_depth", "Deliveries in quarantine")
+header_timeouts: Final = _counter("header_timeouts_total", "Connections cut off before a whole request head")
+
+# Stock
+events: Final = _counter("events_total", "Events by what became of them", "connector", "outcome")
+webhook_to_cache: Final = _latency(
+    "webhook_to_cache_seconds", "From the arrival of a delivery to its effect", "connector"
+)
+source_event_timestamp: Final = _gauge(
+    "source_event_timestamp_seconds", "Newest source time seen", "connector"
+)
+parked_items: Final = _gauge("parked_items", "Items whose events wait for a mapping")
+
+# Fetching
+poll_requests: Final = _counter("poll_requests_total", "Calls to platforms", "connector", "result")
+refetch_due: Final = _gauge("refetch_due", "Items waiting to be fetched", "connector")
+
+# Feed
+feed_readers: Final = _gauge("feed_readers", "Connections that follow a feed in this process")
+feed_frames: Final = _counter("feed_frames_total", "Frames written to feed connections", "kind")
+feed_resets: Final = _counter("feed_resets_total", "Readers told to drop everything", "reason")
+feed_byes: Final = _counter("feed_byes_total", "Feed connections ended by the hub", "reason")
+feed_lag_sequences: Final = _gauge(
+    "feed_lag_sequences", "Changes not yet told, of the merchant furthest behind"
+)
+feed_epochs_renewed: Final = _counter(
+    "feed_epochs_renewed_total", "Histories given up because the store had lost changes"
+)
+
+# Store
+redis_config_safe: Final = _gauge("redis_config_safe", "1 when the store's configuration cannot lose stock")
+redis_clock_skew: Final = _gauge("redis_clock_skew_seconds", "The store's clock minus ours")
+redis_waiting: Final = _gauge("redis_waiting_commands", "Commands of this process not yet sent")
+
+# Process
+event_loop_lag: Final = _latency("event_loop_lag_seconds", "How late the event loop wakes a task")
