@@ -1,0 +1,1 @@
+"""How every source's reports become one number per SKU."""

@@ -1,0 +1,231 @@
+"""From a platform's words to rows of the apply script, and from its fields back to nouns. Pure.
+
+A row is sixteen strings; ``ROW_FIELDS`` names them in the order that
+``lua/apply.lua`` reads them. Versions travel as twenty digits, so that they are
+compared exactly: a Lua number would confuse 2^53 with 2^53 + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+import orjson
+
+from synchub.connector_kit.events import (
+    Catalogue,
+    CatalogueStatus,
+    Delta,
+    Level,
+    LevelStatus,
+    Scale,
+    StockEvent,
+    Tickle,
+    Version,
+)
+from synchub.stock.model import Answer, FeedEntry
+
+Row = tuple[str, ...]
+"""One event as the apply script takes it."""
+
+ROW_FIELDS: Final = (
+    "kind", "account", "item", "location", "status", "number", "scale", "version", "resolution",
+    "at_ms", "evidence_ms", "op", "cause", "sku", "group", "extra",
+)  # fmt: skip
+
+_LEVEL_STATUS: Final = {
+    LevelStatus.KNOWN: "K",
+    LevelStatus.UNKNOWN: "U",
+    LevelStatus.UNTRACKED: "T",
+    LevelStatus.CLOSED: "C",
+}
+_CATALOGUE_STATUS: Final = {
+    CatalogueStatus.ACTIVE: "A",
+    CatalogueStatus.DISCONTINUED: "D",
+    CatalogueStatus.REMOVED: "R",
+    None: "",
+}
+_SCALE: Final = {Scale.SEQUENCE: "S", Scale.TIME: "T"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What the hub knows of a report that the platform did not say."""
+
+    account: str
+    at_ms: int
+    """Hub time: when the push arrived, or when the request of the read was sent."""
+    is_read: bool
+    op: str
+    """Equal for repeats of the same report; each event adds its own number to it."""
+    cause: str
+    """What the ledger names as the reason."""
+
+
+StockReport = Level | Delta | Tickle | Catalogue
+"""The events that the stock model applies today; orders and acks wait for the sale registry."""
+
+
+def rows_of(events: Sequence[StockReport], circumstances: Circumstances) -> tuple[Row, ...]:
+    """Return one row per event, in order."""
+    return tuple(_row(event, number, circumstances) for number, event in enumerate(events))
+
+
+def watermark_row(account: str, complete_to_ms: int) -> Row:
+    """Say that everything of this account up to a time has been seen."""
+    return _fill("W", account, at_ms=complete_to_ms, evidence_ms=complete_to_ms)
+
+
+def release_row(account: str, item: str, cause: str) -> Row:
+    """Try the waiting events of an item again."""
+    return _fill("C", account, item=item, cause=cause)
+
+
+def is_ahead(event: StockEvent, latest_us: int) -> bool:
+    """Say whether the event claims a source time after ``latest_us``."""
+    claimed = []
+    if isinstance(event, Level | Delta):
+        if event.version is not None and event.version.scale is Scale.TIME:
+            claimed.append(event.version.number)
+        if event.source_time_us is not None:
+            claimed.append(event.source_time_us)
+    return any(time_us > latest_us for time_us in claimed)
+
+
+def _row(event: StockReport, number: int, about: Circumstances) -> Row:
+    if isinstance(event, Level):
+        return _level_row(event, number, about)
+    if isinstance(event, Delta):
+        return _delta_row(event, number, about)
+    if isinstance(event, Tickle):
+        return _fill("T", about.account, item=event.item, at_ms=about.at_ms, cause=about.cause)
+    if isinstance(event, Catalogue):
+        return _catalogue_row(event, about)
+    assert_never(event)
+
+
+def _level_row(event: Level, number: int, about: Circumstances) -> Row:
+    return _fill(
+        "R" if about.is_read else "L",
+        about.account,
+        item=event.item,
+        location=event.location,
+        status=_LEVEL_STATUS[event.status],
+        number=event.quantity or 0,
+        version=event.version,
+        at_ms=about.at_ms,
+        evidence_ms=_evidence_ms(event.source_time_us, about),
+        op=f"{about.op}:{number}",
+        cause=about.cause,
+    )
+
+
+def _delta_row(event: Delta, number: int, about: Circumstances) -> Row:
+    return _fill(
+        "D",
+        about.account,
+        item=event.item,
+        location=event.location,
+        number=event.amount,
+        version=event.version,
+        at_ms=about.at_ms,
+        evidence_ms=_evidence_ms(event.source_time_us, about),
+        op=f"{about.op}:{number}",
+        cause=about.cause,
+    )
+
+
+def _catalogue_row(event: Catalogue, about: Circumstances) -> Row:
+    extra: dict[str, object] = {}
+    if event.backorder is not None:
+        extra["backorder"] = event.backorder
+    if event.substitutes is not None:
+        extra["substitutes"] = orjson.dumps(event.substitutes).decode()
+    if event.incoming is not None:
+        extra["incoming"] = orjson.dumps(event.incoming).decode()
+    return _fill(
+        "C",
+        about.account,
+        item=event.item or "",
+        status=_CATALOGUE_STATUS[event.status],
+        at_ms=about.at_ms,
+        cause=about.cause,
+        sku=event.sku or "",
+        group=event.group or "",
+        extra=orjson.dumps(extra).decode() if extra else "",
+    )
+
+
+def _evidence_ms(source_time_us: int | None, about: Circumstances) -> int:
+    """A read is evidence for when it was asked, a push for its source time and never for later."""
+    if about.is_read or source_time_us is None:
+        return about.at_ms
+    return max(0, min(source_time_us // 1000, about.at_ms))
+
+
+def _fill(  # noqa: PLR0913 - the sixteen fields of a row, by name
+    kind: str,
+    account: str,
+    *,
+    item: str = "",
+    location: str = "",
+    status: str = "",
+    number: int = 0,
+    version: Version | None = None,
+    at_ms: int = 0,
+    evidence_ms: int = 0,
+    op: str = "",
+    cause: str = "",
+    sku: str = "",
+    group: str = "",
+    extra: str = "",
+) -> Row:
+    scale, digits, resolution = "", "", 0
+    if version is not None:
+        scale, digits, resolution = _SCALE[version.scale], f"{version.number:020d}", version.resolution
+    return (
+        kind, account, item, location, status, str(number), scale, digits, str(resolution),
+        str(at_ms), str(evidence_ms), op, cause, sku, group, extra,
+    )  # fmt: skip
+
+
+def answer_of(sku: str, packed: bytes | None, watermarks: Mapping[str, int]) -> Answer:
+    """Read the stored answer of one SKU; one that no source has reported has ``ver`` 0."""
+    if packed is None:
+        return _answer(sku, b"0|0|0|0|0|A|0|0||", as_of_ms=0)
+    cells = packed.rsplit(b"|", 1)[1].decode()
+    return _answer(sku, packed, as_of_ms=_as_of_ms(cells, watermarks))
+
+
+def _answer(sku: str, packed: bytes, *, as_of_ms: int) -> Answer:
+    ver, seq, ats, known, gone, cat, backorder, degraded, by, _ = packed.decode().split("|", 9)
+    return Answer(
+        sku=sku,
+        ver=int(ver),
+        seq=int(seq),
+        ats=int(ats),
+        known=known == "1",
+        gone=gone == "1",
+        discontinued=cat == "D",
+        backorder=backorder == "1",
+        as_of_ms=as_of_ms,
+        by=by,
+        degraded=degraded == "1",
+    )
+
+
+def _as_of_ms(cells: str, watermarks: Mapping[str, int]) -> int:
+    """Return the oldest evidence among the counted locations, as fresh as the accounts are complete."""
+    evidence = (cell.split(":", 1) for cell in cells.split(";") if cell)
+    return min((max(int(at_ms), watermarks.get(account, 0)) for at_ms, account in evidence), default=0)
+
+
+def feed_entry_of(entry_id: bytes, fields: Mapping[bytes, bytes]) -> FeedEntry:
+    """Read one entry of a merchant's feed stream."""
+    return FeedEntry(
+        seq=int(entry_id.split(b"-", 1)[0]),
+        previous=int(fields[b"p"]),
+        reported_ms=int(fields[b"t"]),
+        answer=_answer(fields[b"sku"].decode(), fields[b"answer"], as_of_ms=int(fields[b"asof"])),
+    )
