@@ -1,0 +1,93 @@
+"""What a running process holds, and the only place where it is put together."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from synchub.accounts.directory import Directory
+from synchub.accounts.vault import Vault
+from synchub.connector_kit.discovery import discover
+from synchub.errors import SynchubError
+from synchub.feed.operations import Feed
+from synchub.ingress.operations import Gate
+from synchub.logs import get_logger
+from synchub.redis import CoalescingRedis, check_store, open_redis, refuse_unsafe, store_errors
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import redis.asyncio as aioredis
+
+    from synchub.connector_kit.contract import Connector
+    from synchub.settings import Settings
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hub:
+    """Open resources of one process; everything else is passed around explicitly."""
+
+    settings: Settings
+    connectors: dict[str, Connector]
+    redis: CoalescingRedis
+    """The hot path: one connection, one write per turn."""
+    client: aioredis.Redis
+    """Everything else that does not block."""
+    vault: Vault
+    directory: Directory
+    """Who may send and ask, in memory: receiving and authentication touch no store."""
+    gate: Gate
+    feed: Feed
+
+
+@contextlib.asynccontextmanager
+async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
+    """Open everything a process needs and close it again, in reverse order.
+
+    The store may be away: the hub opens, says so on ``/readyz`` and heals by itself.
+
+    Raises:
+        Misconfigured: a setting, secret key or connector that cannot work.
+    """
+    connectors = discover()
+    vault = Vault.open(settings.secrets)
+    redis = CoalescingRedis(settings.redis)
+    client = open_redis(settings.redis)
+    directory = Directory(settings, vault, connectors)
+    feed = Feed(settings, redis)
+    try:
+        async with directory.following():
+            yield Hub(
+                settings=settings,
+                connectors=connectors,
+                redis=redis,
+                client=client,
+                vault=vault,
+                directory=directory,
+                gate=Gate(redis, settings.ingress),
+                feed=feed,
+            )
+    finally:
+        await redis.close()
+        await client.aclose()
+
+
+async def check_start(hub: Hub) -> None:
+    """Refuse to start on a store that could lose stock; one that is away is waited for.
+
+    Raises:
+        UnsafeStore: with what to change.
+    """
+    try:
+        with store_errors():
+            problems = await check_store(hub.client)
+    except SynchubError as error:
+        _log.warning("store_away_at_start", reason=error.detail)
+        return
+    if hub.settings.redis.unsafe == "refuse":
+        refuse_unsafe(problems)
+    for sentence in problems:
+        _log.warning("store_unsafe", reason=sentence)

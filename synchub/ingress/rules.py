@@ -1,0 +1,71 @@
+"""What a verified delivery means. Pure: equal deliveries give equal results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from synchub.connector_kit.events import Ack, OrderLine
+from synchub.errors import PayloadRefused
+from synchub.ingress.model import Misunderstood, Queued, Understood
+from synchub.stock.model import Outcome
+from synchub.stock.rules import Circumstances, is_ahead, rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from synchub.connector_kit.contract import Connector
+    from synchub.connector_kit.events import StockEvent
+    from synchub.stock.model import Applied
+    from synchub.stock.rules import StockReport
+
+US_PER_MS = 1000
+
+NOT_UNDERSTOOD = {
+    Outcome.SCALE_MIXED: "The source has ordered its reports by another scale before (sequence or time).",
+    Outcome.PARKED_FULL: "Too many unmapped items wait for this merchant; map or remove some, then retry.",
+}
+"""Outcomes that a person has to look at."""
+
+
+def understand(
+    queued: Queued, connector: Connector, merchant: str, *, future_skew_ms: int
+) -> Understood | Misunderstood:
+    """Turn a delivery into rows of the apply script.
+
+    A delivery is taken whole or not at all: one row that cannot be believed
+    quarantines the others with it, so that a retry repeats all of them.
+    """
+    delivery = queued.delivery
+    try:
+        events = connector.normalize(connector.manifest.topic_of(delivery), delivery)
+    except PayloadRefused as refusal:
+        return Misunderstood(queued=queued, reason=refusal.detail)
+    latest_us = delivery.arrived_at_us + future_skew_ms * US_PER_MS
+    if any(is_ahead(event, latest_us) for event in events):
+        return Misunderstood(
+            queued=queued, reason="It claims a time in the future; is the sender's clock right?"
+        )
+    reports = _reports(events)
+    if len(reports) < len(events):
+        return Misunderstood(
+            queued=queued, reason="Orders and acknowledgements are not applied by this version."
+        )
+    about = Circumstances(
+        account=delivery.account,
+        at_ms=delivery.arrived_at_us // US_PER_MS,
+        is_read=False,
+        op=queued.dedupe,
+        cause=f"delivery:{queued.dedupe}",
+    )
+    return Understood(queued=queued, merchant=merchant, rows=rows_of(reports, about))
+
+
+def complaint(results: Sequence[Applied]) -> str:
+    """Return why a person has to look at an applied delivery; empty when nobody has to."""
+    return next(
+        (NOT_UNDERSTOOD[result.outcome] for result in results if result.outcome in NOT_UNDERSTOOD), ""
+    )
+
+
+def _reports(events: Sequence[StockEvent]) -> list[StockReport]:
+    return [event for event in events if not isinstance(event, OrderLine | Ack)]

@@ -1,0 +1,156 @@
+"""The ingest stream, the dead-letter list and the quarantine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from redis.exceptions import ResponseError
+
+from synchub import keyspace
+from synchub.connector_kit.delivery import Delivery
+from synchub.ingress.model import PutAside, Queued
+from synchub.kit.clock import now_us
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import redis.asyncio as aioredis
+
+    from synchub.lua import Executes
+
+GROUP: Final = "workers"
+_US_PER_MS: Final = 1000
+
+
+async def append(redis: Executes, delivery: Delivery, *, dedupe: str) -> None:
+    """Append to the ingest stream; durable as soon as it returns (see ``appendfsync``)."""
+    await redis.execute("XADD", keyspace.ingest_stream(), "*", *_fields(delivery, dedupe))
+
+
+async def length(redis: Executes) -> int:
+    """How many deliveries wait or are being applied."""
+    return int(await redis.execute("XLEN", keyspace.ingest_stream()))
+
+
+async def ensure_group(client: aioredis.Redis) -> None:
+    """Create stream and consumer group unless they are there."""
+    try:
+        await client.xgroup_create(keyspace.ingest_stream(), GROUP, id="0", mkstream=True)
+    except ResponseError as problem:
+        if not str(problem).startswith("BUSYGROUP"):
+            raise
+
+
+async def take_new(client: aioredis.Redis, worker: str, *, count: int, block_ms: int) -> list[Queued]:
+    """Take deliveries that no worker has seen; waits up to ``block_ms`` for one."""
+    answer = await client.xreadgroup(
+        GROUP, worker, {keyspace.ingest_stream(): ">"}, count=count, block=block_ms
+    )
+    return [_queued(entry_id, fields, tries=1) for _, entries in answer or [] for entry_id, fields in entries]
+
+
+async def take_over(client: aioredis.Redis, worker: str, *, count: int, idle_ms: int) -> list[Queued]:
+    """Take deliveries whose worker has been silent for ``idle_ms``, with the number of their tries."""
+    stream = keyspace.ingest_stream()
+    claimed = (await client.xautoclaim(stream, GROUP, worker, min_idle_time=idle_ms, count=count))[1]
+    if not claimed:
+        return []
+    waiting = await client.xpending_range(
+        stream, GROUP, min=claimed[0][0], max=claimed[-1][0], count=count, consumername=worker
+    )
+    tries = {entry["message_id"]: entry["times_delivered"] for entry in waiting}
+    return [_queued(entry_id, fields, tries=tries.get(entry_id, 1)) for entry_id, fields in claimed if fields]
+
+
+async def finish(client: aioredis.Redis, ids: Sequence[str]) -> None:
+    """Acknowledge and delete in one step: an acknowledged entry would otherwise stay for ever."""
+    if not ids:
+        return
+    stream = keyspace.ingest_stream()
+    async with client.pipeline(transaction=True) as pipe:
+        pipe.xack(stream, GROUP, *ids)
+        pipe.xdel(stream, *ids)
+        await pipe.execute()
+
+
+async def put_aside(client: aioredis.Redis, where: str, queued: Queued, *, reason: str, limit: int) -> None:
+    """Move a delivery out of the way, keeping it whole, and free its place in the stream."""
+    stream = keyspace.ingest_stream()
+    fields = (*_fields(queued.delivery, queued.dedupe), "reason", reason, "at", now_us())
+    async with client.pipeline(transaction=True) as pipe:
+        pipe.execute_command("XADD", where, "MAXLEN", limit, "*", *fields)
+        pipe.xack(stream, GROUP, queued.id)
+        pipe.xdel(stream, queued.id)
+        await pipe.execute()
+
+
+async def list_aside(client: aioredis.Redis, where: str, *, count: int) -> list[PutAside]:
+    """Return the newest entries of quarantine or dead letters, newest first."""
+    entries: list[Any] = await client.xrevrange(where, count=count)
+    return [_put_aside(entry_id, fields) for entry_id, fields in entries]
+
+
+async def return_aside(client: aioredis.Redis, where: str, entry: PutAside) -> None:
+    """Put a delivery back into the ingest stream, in one step with its removal."""
+    fields = _fields(entry.queued.delivery, entry.queued.dedupe)
+    async with client.pipeline(transaction=True) as pipe:
+        pipe.execute_command("XADD", keyspace.ingest_stream(), "*", *fields)
+        pipe.xdel(where, entry.id)
+        await pipe.execute()
+
+
+async def drop_silent_workers(client: aioredis.Redis, *, idle_ms: int) -> int:
+    """Forget consumers that have been silent and own nothing; returns how many."""
+    stream = keyspace.ingest_stream()
+    gone = [
+        consumer["name"]
+        for consumer in await client.xinfo_consumers(stream, GROUP)
+        if consumer["idle"] > idle_ms and not consumer["pending"]
+    ]
+    for name in gone:
+        await client.xgroup_delconsumer(stream, GROUP, name)
+    return len(gone)
+
+
+async def count_workers(client: aioredis.Redis, *, idle_ms: int) -> int:
+    """How many consumers have asked for deliveries within ``idle_ms``."""
+    try:
+        consumers = await client.xinfo_consumers(keyspace.ingest_stream(), GROUP)
+    except ResponseError:
+        return 0
+    return sum(consumer["idle"] <= idle_ms for consumer in consumers)
+
+
+async def oldest_age_ms(client: aioredis.Redis) -> int:
+    """How long the oldest delivery has waited; 0 when none does."""
+    entries: list[Any] = await client.xrange(keyspace.ingest_stream(), count=1)
+    if not entries:
+        return 0
+    return max(0, now_us() // _US_PER_MS - int(entries[0][0].split(b"-")[0]))
+
+
+def _fields(delivery: Delivery, dedupe: str) -> tuple[str | bytes | int, ...]:
+    return (
+        "a", delivery.account, "t", delivery.arrived_at_us, "d", dedupe,
+        "h", orjson.dumps(dict(delivery.headers)), "b", delivery.body,
+    )  # fmt: skip
+
+
+def _queued(entry_id: bytes, fields: Mapping[bytes, bytes], *, tries: int) -> Queued:
+    delivery = Delivery(
+        account=fields[b"a"].decode(),
+        headers=orjson.loads(fields[b"h"]),
+        body=fields[b"b"],
+        arrived_at_us=int(fields[b"t"]),
+    )
+    return Queued(id=entry_id.decode(), delivery=delivery, dedupe=fields[b"d"].decode(), tries=tries)
+
+
+def _put_aside(entry_id: bytes, fields: Mapping[bytes, bytes]) -> PutAside:
+    return PutAside(
+        id=entry_id.decode(),
+        queued=_queued(entry_id, fields, tries=0),
+        reason=fields[b"reason"].decode(),
+        put_aside_at_us=int(fields[b"at"]),
+    )

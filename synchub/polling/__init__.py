@@ -1,0 +1,1 @@
+"""Asking a platform for what its deliveries could not tell."""

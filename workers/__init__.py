@@ -1,0 +1,1 @@
+"""What the worker process runs: wiring only, the work itself is in synchub."""
