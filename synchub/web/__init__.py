@@ -1,0 +1,1 @@
+"""The HTTP face: one application per kind of caller."""
