@@ -15,7 +15,7 @@ UV_VERSION := 0.13.8
 # Folders that exist; benchmarks may be left out of a distribution.
 CODE := $(wildcard synchub connectors workers tests benchmarks)
 
-.PHONY: help run test check lint types imports format bench campaign witness mutants lock clean
+.PHONY: help run test check lint types imports format docs bench campaign witness mutants lock clean
 
 help:
 	@echo 'make run [ARGS=…]   the whole hub with a demo merchant; ARGS="--for 15s --json" stops by itself'
@@ -26,6 +26,7 @@ help:
 	@echo 'make witness        checks by programs of other people (installs them through Debian and npm)'
 	@echo 'make mutants        breaks the rules on purpose and counts which tests notice'
 	@echo 'make format         formats the code'
+	@echo 'make docs           writes the pages that repeat what the code says'
 	@echo 'make lock           resolves the dependencies anew'
 	@echo 'make clean          removes the environments, caches and .synchub'
 
@@ -54,11 +55,14 @@ format: $(READY)
 	@$(PY) -m ruff check --fix-only $(CODE)
 	@$(PY) -m ruff format $(CODE)
 
+docs: $(READY)
+	@exec $(PY) -m tests.support.documents
+
 bench: $(READY)
 	@exec $(PY) -m benchmarks $(ARGS)
 
 campaign: $(READY)
-	@exec $(PY) -m benchmarks.campaign $(ARGS)
+	@exec $(PY) -m tests.faults.campaign $(ARGS)
 
 witness: $(READY)
 	@exec $(PY) -m tests.witness $(ARGS)

@@ -67,7 +67,7 @@ async def read_queued(plan: HopPlan) -> list[int]:
 
     async def handle(batch: Sequence[Queued]) -> None:
         now_ns = time.monotonic_ns()
-        latencies.extend(now_ns - int(queued.dedupe) for queued in batch)
+        latencies.extend(now_ns - int(queued.delivery.headers["posted-ns"]) for queued in batch)
         await store.finish(client, [queued.id for queued in batch])
         if len(latencies) >= plan.count:
             complete.set()
@@ -85,12 +85,15 @@ async def read_queued(plan: HopPlan) -> list[int]:
 
 
 async def write_queued(plan: HopPlan) -> None:
-    """Append as the receiver does; the duplicate mark carries the moment."""
+    """Append as the receiver does; a header carries the moment."""
     redis = CoalescingRedis(load_settings(redis={"url": plan.url}).redis)
-    delivery = Delivery(account="bench", headers={}, body=PAYLOAD, arrived_at_us=0)
     await redis.execute("PING")
-    await on_schedule(plan, lambda at_ns: store.append(redis, delivery, dedupe=str(at_ns)))
+    await on_schedule(plan, lambda at_ns: store.append(redis, _posted(at_ns)))
     await redis.close()
+
+
+def _posted(at_ns: int) -> Delivery:
+    return Delivery(account="bench", headers={"posted-ns": str(at_ns)}, body=PAYLOAD, arrived_at_us=0)
 
 
 if __name__ == "__main__":

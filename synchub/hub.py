@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -53,11 +54,12 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
         Misconfigured: a setting, secret key or connector that cannot work.
     """
     connectors = discover()
-    vault = Vault.open(settings.secrets)
+    vault = await asyncio.to_thread(Vault.open, settings.secrets)
     redis = CoalescingRedis(settings.redis)
     client = open_redis(settings.redis)
     directory = Directory(settings, vault, connectors)
     feed = Feed(settings, redis)
+    directory.on_agent_gone = lambda agent: feed.dismiss(agent.merchant, agent.name)
     try:
         async with directory.following():
             yield Hub(

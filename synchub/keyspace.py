@@ -202,6 +202,20 @@ _REFETCH = _family(
     "until fetched",
     "platform items to fetch, by the time the fetch is due",
 )
+_FETCH_LEASE = _family(
+    "{merchant}:fetch-lease:<account>",
+    "string",
+    "polling",
+    "5 s after its owner's last sign of life, or until a pause is over",
+    "who calls the platform for this account now",
+)
+_FETCH_FAILURES = _family(
+    "{merchant}:fetch-failures:<account>",
+    "string",
+    "polling",
+    "until a fetch succeeds; an hour at most",
+    "how many fetches in a row have failed",
+)
 
 
 FAMILIES: Final = tuple(_families)
@@ -320,3 +334,11 @@ class MerchantKeys:
     def refetch(self, account: str) -> str:
         """Fetches due for one account."""
         return f"{self.tag}refetch:{account}"
+
+    def fetch_lease(self, account: str) -> str:
+        """Who calls the platform now."""
+        return f"{self.tag}fetch-lease:{account}"
+
+    def fetch_failures(self, account: str) -> str:
+        """Failed fetches in a row."""
+        return f"{self.tag}fetch-failures:{account}"

@@ -7,6 +7,7 @@ when nobody updates it.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -39,6 +40,14 @@ build_info.labels(__version__).set(1)
 
 # Ingress
 deliveries: Final = _counter("deliveries_total", "Deliveries answered", "connector", "answer")
+
+
+@cache
+def delivery_answered(connector: str, answer: str) -> Counter:
+    """Return one line of ``deliveries``; looking it up anew for each request is measurable."""
+    return deliveries.labels(connector, answer)
+
+
 signature_failures: Final = _counter(
     "signature_failures_total", "Deliveries refused before the store was touched", "connector", "reason"
 )

@@ -16,11 +16,13 @@ import asyncio
 import contextlib
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
+import hiredis
 import redis.asyncio as aioredis
 from arq.connections import ArqRedis
 from arq.connections import RedisSettings as ArqSettings
+from redis._parsers.base import BaseParser
 from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -39,10 +41,11 @@ from redis.exceptions import (
 )
 
 from synchub.errors import OutcomeUnknown, StoreUnavailable, UnsafeStore
+from synchub.kit.clock import now_us
 from synchub.kit.tasks import end
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from redis.asyncio.connection import AbstractConnection
 
@@ -55,6 +58,8 @@ LOST: Final = (RedisConnectionError, RedisTimeoutError, OSError, asyncio.Incompl
 """What a broken connection raises."""
 
 REFUSED: Final = (BusyLoadingError, ReadOnlyError, OutOfMemoryError)
+_INCOMPLETE: Final = object()
+_STOPPING: Final = "The hub is stopping."
 _NOT_ACCEPTED: Final = "The store does not accept commands at the moment."
 _NOT_ANSWERED: Final = "The store did not answer in time; the change may or may not have happened."
 _REFUSED_WORDS: Final = (
@@ -133,25 +138,27 @@ def is_refusal(problem: RedisError) -> bool:
 
 
 class CoalescingRedis:
-    """Many tasks, one connection, one write per turn.
+    """Many tasks, one connection, one write per turn of the event loop.
 
     Safe for any command that neither blocks nor changes the connection's state.
     Order of execution is the order of the calls. After a failure the connection
-    is built anew by the next call; calls made meanwhile fail, they do not pile up.
+    is built anew by the next call. redis-py opens it (authentication, TLS); then
+    replies are parsed as they arrive, since one awaited read per reply costs a
+    sixth of a receiver's throughput.
     """
 
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
         self._pool = open_redis(settings).connection_pool
-        self._waiting: deque[tuple[tuple[Part, ...], asyncio.Future[Any]]] = deque()
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._connection: AbstractConnection | None = None
+        self._unsent: list[tuple[tuple[Part, ...], asyncio.Future[Any]]] = []
+        self._pipe: _Pipe | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     @property
     def waiting(self) -> int:
-        """Commands not yet sent."""
-        return len(self._waiting)
+        """Commands not yet answered."""
+        return len(self._unsent) + (len(self._pipe.unanswered) if self._pipe else 0)
 
     async def execute(self, *command: Part) -> Any:
         """Send one command and return its answer.
@@ -161,97 +168,148 @@ class CoalescingRedis:
             StoreUnavailable: not sent, or refused by the server.
             ResponseError: the command itself was wrong.
         """
-        if len(self._waiting) >= self._settings.waiting_max:
+        if self._is_closed:
+            raise StoreUnavailable(_STOPPING, retry_after_s=1)
+        if self.waiting >= self._settings.waiting_max:
             msg = "Too many commands wait for the store."
             raise StoreUnavailable(msg, retry_after_s=1)
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="coalescing-redis")
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((command, answer))
-        self._wake.set()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        if not self._unsent:
+            loop.call_soon(self._flush)
+        self._unsent.append((command, answer))
         return await answer
 
     async def close(self) -> None:
         """Stop, failing whatever still waits."""
-        await end(self._task)
-        self._fail(self._take(), StoreUnavailable("The hub is stopping.", retry_after_s=1))
-        await self._drop_connection()
+        self._is_closed = True
+        await end(self._connecting)
+        self._fail_unsent(StoreUnavailable(_STOPPING, retry_after_s=1))
+        if self._pipe is not None:
+            await self._pipe.close()
         await self._pool.disconnect()
 
-    async def _run(self) -> None:
-        while True:
-            await self._wake.wait()
-            batch = self._take()
-            if not self._waiting:
-                self._wake.clear()
-            try:
-                await self._exchange(batch)
-            except asyncio.CancelledError:
-                self._fail(batch, StoreUnavailable("The hub is stopping.", retry_after_s=1))
-                raise
-
-    def _take(self) -> list[tuple[tuple[Part, ...], asyncio.Future[Any]]]:
-        count = min(len(self._waiting), self._settings.pipeline_max)
-        return [self._waiting.popleft() for _ in range(count)]
-
-    async def _exchange(self, batch: list[tuple[tuple[Part, ...], asyncio.Future[Any]]]) -> None:
-        try:
-            connection = await self._connect()
-        except (*LOST, RedisError):
-            await self._drop_connection()
-            self._fail(batch, StoreUnavailable("The store cannot be reached.", retry_after_s=1))
+    def _flush(self) -> None:
+        if self._pipe is None or self._pipe.is_lost:
+            if self._connecting is None or self._connecting.done():
+                self._connecting = asyncio.create_task(self._connect(), name="connect-to-store")
             return
+        unsent, self._unsent = self._unsent, []
+        self._pipe.send(unsent)
+
+    async def _connect(self) -> None:
+        lost, self._pipe = self._pipe, None
+        if lost is not None:
+            await lost.close()
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py
         try:
-            async with asyncio.timeout(self._settings.command_timeout_ms / 1000):
-                await connection.send_packed_command(
-                    connection.pack_commands([command for command, _ in batch]), check_health=False
-                )
-                for _, answer in batch:
-                    _settle(answer, await _read(connection))
-        except (*LOST, TimeoutError):
-            await self._drop_connection()
-            self._fail(batch, OutcomeUnknown(_NOT_ANSWERED, retry_after_s=1))
-
-    async def _connect(self) -> AbstractConnection:
-        if self._connection is None or not self._connection.is_connected:
-            connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py
-            # Kept before it is open, so that an attempt which fails or is cancelled half-way is closed too.
-            self._connection = connection
             await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
-            # The whole exchange has one deadline; a second one per answer would only cost time.
-            self._connection.socket_timeout = None
-        return self._connection
-
-    async def _drop_connection(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        except (*LOST, RedisError) as problem:
             await connection.disconnect(nowait=True)
+            self._fail_unsent(_as_fault(problem))
+            return
+        except asyncio.CancelledError:
+            await connection.disconnect(nowait=True)
+            raise
+        self._pipe = _Pipe(connection, timeout_s=self._settings.command_timeout_ms / 1000)
+        self._flush()
 
-    @staticmethod
-    def _fail(batch: list[tuple[tuple[Part, ...], asyncio.Future[Any]]], fault: Exception) -> None:
-        for _, answer in batch:
+    def _fail_unsent(self, fault: Exception) -> None:
+        unsent, self._unsent = self._unsent, []
+        for _, answer in unsent:
             if not answer.done():
                 answer.set_exception(fault)
 
 
-async def _read(connection: AbstractConnection) -> Any:
-    try:
-        return await connection.read_response(disconnect_on_error=False)
-    except (ResponseError, BusyLoadingError) as problem:
-        return problem
+class _Pipe(asyncio.Protocol):
+    """An open connection taken over from redis-py; replies settle their futures in order."""
+
+    def __init__(self, connection: AbstractConnection, *, timeout_s: float) -> None:
+        self.is_lost = False
+        self.unanswered: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._connection = connection
+        self._timeout_s = timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._replies = hiredis.Reader(notEnoughData=_INCOMPLETE, replyError=_reply_error)
+        self._watch: asyncio.TimerHandle | None = None
+        # redis-py offers no way to hand over an open connection.
+        writer = cast("asyncio.StreamWriter", connection._writer)  # noqa: SLF001 - see above
+        self._transport = cast("asyncio.Transport", writer.transport)
+        self._transport.set_protocol(self)
+
+    def send(self, commands: Sequence[tuple[tuple[Part, ...], asyncio.Future[Any]]]) -> None:
+        """Write all commands at once; what cannot be written fails alone."""
+        packed = []
+        now = self._loop.time()
+        for command, answer in commands:
+            try:
+                packed.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub knows no floats
+            except TypeError as mistake:
+                answer.set_exception(mistake)
+            else:
+                self.unanswered.append((now, answer))
+        self._transport.write(b"".join(packed))
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._timeout_s, self._check_time)
+
+    def data_received(self, data: bytes) -> None:
+        """Settle every reply that is complete."""
+        self._replies.feed(data)
+        while (reply := self._replies.gets()) is not _INCOMPLETE:
+            if not self.unanswered:
+                self._transport.abort()
+                return
+            _settle(self.unanswered.popleft()[1], reply)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - lost is lost
+        """Say of whatever was sent that nobody knows."""
+        self.is_lost = True
+        if self._watch is not None:
+            self._watch.cancel()
+        while self.unanswered:
+            answer = self.unanswered.popleft()[1]
+            if not answer.done():
+                answer.set_exception(OutcomeUnknown(_NOT_ANSWERED, retry_after_s=1))
+
+    async def close(self) -> None:
+        """Give the connection up."""
+        self._transport.abort()
+        self.connection_lost(None)
+        await self._connection.disconnect(nowait=True)
+
+    def _check_time(self) -> None:
+        self._watch = None
+        if not self.unanswered:
+            return
+        left_s = self.unanswered[0][0] + self._timeout_s - self._loop.time()
+        if left_s <= 0:
+            self._transport.abort()
+            self.connection_lost(None)
+        else:
+            self._watch = self._loop.call_later(left_s, self._check_time)
 
 
-def _settle(answer: asyncio.Future[Any], value: Any) -> None:
+def _reply_error(text: str) -> RedisError:
+    error = BaseParser.parse_error(text)  # type: ignore[no-untyped-call]  # redis-py
+    return error if isinstance(error, RedisError) else ResponseError(text)
+
+
+def _settle(answer: asyncio.Future[Any], reply: Any) -> None:
     if answer.done():
         return
-    if not isinstance(value, RedisError):
-        answer.set_result(value)
-    elif is_refusal(value):
-        fault = StoreUnavailable(_NOT_ACCEPTED, retry_after_s=1)
-        fault.__cause__ = value
-        answer.set_exception(fault)
+    if not isinstance(reply, RedisError):
+        answer.set_result(reply)
+    elif is_refusal(reply):
+        answer.set_exception(_as_fault(reply))
     else:
-        answer.set_exception(value)
+        answer.set_exception(reply)
+
+
+def _as_fault(problem: BaseException) -> StoreUnavailable:
+    refused = isinstance(problem, RedisError) and is_refusal(problem)
+    fault = StoreUnavailable(_NOT_ACCEPTED if refused else "The store cannot be reached.", retry_after_s=1)
+    fault.__cause__ = problem
+    return fault
 
 
 async def check_store(client: aioredis.Redis) -> list[str]:
@@ -276,6 +334,18 @@ async def check_store(client: aioredis.Redis) -> list[str]:
     if config.get("appendfsync") == "no":
         problems.append("appendfsync is no, so power loss loses minutes; set it to always or everysec.")
     return problems
+
+
+async def clock_skew_s(client: aioredis.Redis) -> float:
+    """Return the store's clock minus ours, in seconds, to about half a round trip.
+
+    Raises:
+        OutcomeUnknown, StoreUnavailable: the store did not answer.
+    """
+    asked_us = now_us()
+    with store_errors():
+        seconds, micros = await client.time()
+    return float(seconds * 1_000_000 + micros - (asked_us + now_us()) / 2) / 1e6
 
 
 async def durability(client: aioredis.Redis) -> str:

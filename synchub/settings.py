@@ -40,8 +40,6 @@ class RedisSettings(_Section):
     """A command not answered by then has an unknown outcome and is reported as such."""
     connect_timeout_ms: int = Field(default=1000, ge=50, le=60_000)
     """How long a connection attempt may take."""
-    pipeline_max: int = Field(default=512, ge=1, le=4096)
-    """Most commands that one process sends to the store in one write."""
     waiting_max: int = Field(default=20_000, ge=1)
     """Most commands that may wait in one process; beyond it callers get `store_unavailable` at once."""
     unsafe: Literal["refuse", "report"] = "refuse"

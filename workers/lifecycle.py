@@ -19,6 +19,7 @@ import aiohttp
 from arq import cron
 from arq.worker import Worker
 
+from synchub.accounts.operations import Registry, align_roles
 from synchub.hub import Hub, check_start, open_hub
 from synchub.ingress.consumer import TROUBLE
 from synchub.kit.backoff import full_jitter_s
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 _POLL_DELAY_S: Final = 0.1
 _JOBS_MAX: Final = 100
 _JOB_TIMEOUT_S: Final = 60
-_JOB_TRIES_MAX: Final = 10
+_JOB_TRIES_MAX: Final = 2
 _PAUSE_BASE_S: Final = 0.1
 _PAUSE_MAX_S: Final = 2.0
 _log = get_logger()
@@ -56,6 +57,7 @@ async def work(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with open_hub(settings) as hub, aiohttp.ClientSession(trust_env=False) as http, _probes(hub):
         await check_start(hub)
+        await _complete_accounts(hub)
         _log.info("working")
         job = asyncio.create_task(_run_all(hub, http), name="work")
         waiting = asyncio.create_task(stop.wait(), name="wait-for-stop")
@@ -64,6 +66,14 @@ async def work(settings: Settings) -> None:
             await job  # a fault of ours: let it end the process with its trace
         await end(job, waiting)
     _log.info("ended")
+
+
+async def _complete_accounts(hub: Hub) -> None:
+    """Finish what an interrupted command left, and make changed settings effective."""
+    manifests = {name: connector.manifest for name, connector in hub.connectors.items()}
+    registry = Registry(redis=hub.redis, vault=hub.vault, manifests=manifests, settings=hub.settings)
+    with contextlib.suppress(*TROUBLE):  # with the store away nothing has been interrupted
+        await align_roles(registry)
 
 
 async def _run_all(hub: Hub, http: aiohttp.ClientSession) -> None:

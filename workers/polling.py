@@ -10,13 +10,9 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
-from arq import Retry
-
-from synchub import metrics
 from synchub.connector_kit.http import AiohttpPlatformHttp
 from synchub.errors import Fault, UpstreamFailed, UpstreamRefused, UpstreamThrottled
 from synchub.ingress.consumer import TROUBLE
-from synchub.kit.backoff import full_jitter_s
 from synchub.logs import get_logger
 from synchub.polling import operations as polling
 
@@ -30,7 +26,7 @@ _log = get_logger()
 
 
 async def fetch_levels(ctx: dict[str, Any], account_name: str) -> int:
-    """Fetch everything that is due for one account; tried again later when the platform fails."""
+    """Fetch everything that is due for one account; what fails stays due and the sweep comes back to it."""
     hub: Hub = ctx["hub"]
     account = hub.directory.find_account(account_name)
     connector = hub.connectors.get(account.platform) if account else None
@@ -42,18 +38,11 @@ async def fetch_levels(ctx: dict[str, Any], account_name: str) -> int:
     )
     try:
         return await polling.fetch_due(hub.redis, account, connector, http, hub.settings)
-    except UpstreamThrottled as throttled:
-        raise Retry(defer=throttled.retry_after_s or 1) from throttled
     except (UpstreamFailed, UpstreamRefused) as problem:
         _log.warning("fetch_failed", account=account_name, reason=problem.detail)
-        raise Retry(defer=_pause_s(hub, ctx["job_try"])) from problem
-    except Fault as problem:
-        raise Retry(defer=_pause_s(hub, ctx["job_try"])) from problem
-
-
-def _pause_s(hub: Hub, tries: int) -> float:
-    refetch = hub.settings.refetch
-    return full_jitter_s(tries, base_s=refetch.backoff_base_ms / 1000, max_s=refetch.backoff_max_ms / 1000)
+    except (UpstreamThrottled, Fault) as problem:
+        _log.info("fetch_put_off", account=account_name, reason=problem.detail)
+    return 0
 
 
 class Nudger:
@@ -81,21 +70,15 @@ class Nudger:
                 self._wake.clear()
                 wanted, self._wanted = self._wanted, set()
             else:
-                wanted = {a.name for a in self._hub.directory.accounts() if self._fetches(a.platform)}
+                wanted = {account.name for account in self._hub.directory.accounts()}
             with contextlib.suppress(*TROUBLE):
                 await self._start_jobs(wanted)
 
-    def _fetches(self, platform: str) -> bool:
-        connector = self._hub.connectors.get(platform)
-        return connector is not None and connector.client is not None
-
-    async def _start_jobs(self, accounts: set[str]) -> None:
-        for name in sorted(accounts):
+    async def _start_jobs(self, names: set[str]) -> None:
+        for name in sorted(names):
             account = self._hub.directory.find_account(name)
-            if account is None:
+            connector = self._hub.connectors.get(account.platform) if account else None
+            if account is None or connector is None or connector.client is None:
                 continue
-            due = await polling.count_due(self._hub.redis, account)
-            metrics.refetch_due.labels(account.platform).set(due)
-            if due:
-                # One job per account at a time; while one runs it sees the new items itself.
-                await self._queue.enqueue_job("fetch_levels", name, _job_id=f"fetch-levels:{name}")
+            if await polling.has_work(self._hub.redis, account, connector):
+                await self._queue.enqueue_job("fetch_levels", name)

@@ -26,7 +26,7 @@ from synchub.logs import get_logger
 from synchub.redis import CoalescingRedis, open_redis, store_errors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
     from redis.asyncio import Redis
 
@@ -67,6 +67,8 @@ class Directory:
         self._position = "0-0"
         self._is_lost = False
         self._task: asyncio.Task[None] | None = None
+        self.on_agent_gone: Callable[[Agent], object] | None = None
+        """Told each agent that is no longer known, so that what it has open can be ended."""
 
     @property
     def is_loaded(self) -> bool:
@@ -176,8 +178,12 @@ class Directory:
             self._set_agents((_without(self._agents, names) | present).values())
 
     def _set_agents(self, agents: Collection[Agent]) -> None:
+        before = self._agents_by_hash
         self._agents = {agent.name: agent for agent in agents}
         self._agents_by_hash = {agent.key_hash: agent for agent in agents}
+        if self.on_agent_gone is not None:
+            for key_hash in before.keys() - self._agents_by_hash.keys():
+                self.on_agent_gone(before[key_hash])
 
     def _opened(self, found: Collection[Account]) -> dict[str, AccountView]:
         views = {account.name: self._open(account) for account in found}

@@ -54,7 +54,10 @@ async def serve(settings: Settings) -> None:
         follower = asyncio.create_task(follow_feed(hub), name="follow-feed")
         async with serving(build_app(hub), settings.server) as port:
             _log.info("serving", host=settings.server.host, port=port)
-            await stop.wait()
+            waiting = asyncio.create_task(stop.wait(), name="wait-for-stop")
+            await asyncio.wait([waiting, follower], return_when=asyncio.FIRST_COMPLETED)
+            if follower.done():
+                await follower  # a fault of ours: end with its trace, and let the supervisor start anew
             _log.info("draining")
             await hub.feed.drain(settings.server.drain_ms)
-        await end(follower)
+        await end(follower, waiting)

@@ -16,13 +16,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from synchub.errors import InvalidRequest, Misconfigured
+from synchub.errors import InvalidRequest
+from synchub.kit.waiting import unless
 from synchub.local_hub import DEFAULT_DATA, LocalHub, free_port
 from synchub.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from synchub.demo.model import PlannedFault
     from synchub.settings import Settings
 
@@ -33,11 +32,19 @@ _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 def register(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "--data", type=Path, default=DEFAULT_DATA, metavar="DIR", help=f"data folder (default: {DEFAULT_DATA})"
+        "--data",
+        type=Path,
+        default=DEFAULT_DATA,
+        metavar="DIR",
+        help=f"data folder (default: {DEFAULT_DATA})",
     )
     parser.add_argument("--host", help="address to listen on (default: server.host)")
-    parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one (default: server.port)")
-    parser.add_argument("--demo", action="store_true", help="add emulated platforms and an agent that follows")
+    parser.add_argument(
+        "--port", type=int, help="port to listen on; 0 takes a free one (default: server.port)"
+    )
+    parser.add_argument(
+        "--demo", action="store_true", help="add emulated platforms and an agent that follows"
+    )
     parser.add_argument(
         "--fault",
         action="append",
@@ -91,7 +98,8 @@ async def _run(args: argparse.Namespace, settings: Settings, faults: tuple[Plann
     stop, hurry = _signals()
     hub = LocalHub(args.data, settings, _teller(args), worker_port=free_port() if args.demo else 0)
     try:
-        if not await _unless(stop, hub.start()):
+        await unless(stop, hub.start())
+        if stop.is_set():
             return 0
         if args.demo:
             from synchub.demo.operations import play
@@ -115,19 +123,6 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, heard)
     return stop, hurry
-
-
-async def _unless(stop: asyncio.Event, work: Awaitable[None]) -> bool:
-    """Do the work; False when somebody asked to stop meanwhile."""
-    job, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
-    await asyncio.wait([job, stopped], return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if not job.done():
-        job.cancel()
-        await asyncio.gather(job, return_exceptions=True)
-        return False
-    await job
-    return True
 
 
 class _teller:  # noqa: N801 - used like a function

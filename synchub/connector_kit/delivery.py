@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Delivery:
     """Raw bytes and the headers that matter.
 
-    ``headers`` has lower-case names. At the receiver it holds all headers of the
+    ``headers`` is asked by lower-case names. At the receiver it is all headers of the
     request, in the worker only those that the manifest keeps. ``body`` is never
     decoded or re-serialized before the signature has been checked.
     """

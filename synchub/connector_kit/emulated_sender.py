@@ -40,6 +40,7 @@ COUNTED: Final = (
     "pending",
     "withheld",
     "duplicates",
+    "duplicates_accepted",
     "forged",
     "forged_accepted",
 )
@@ -75,12 +76,14 @@ class HookSender:
         *,
         is_open: Callable[[FaultKind], bool],
         seed: int,
+        tries: int = TRIES,
         heard: Callable[[int, bytes], int] = lambda status, _body: status,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.is_subscribed = True
         self._url = url
         self._is_open = is_open
+        self._tries = tries
         self._heard = heard
         self._chance = random.Random(seed)  # noqa: S311 - repeatable runs, not secrets
         self._lanes: list[asyncio.Queue[_Job]] = [asyncio.Queue() for _ in range(LANES)]
@@ -147,7 +150,7 @@ class HookSender:
         status = await self._post(outgoing)
         if outgoing.forged:
             return status
-        for _ in range(TRIES - 1):
+        for _ in range(self._tries - 1):
             if _is_success(status):
                 break
             await asyncio.sleep(RETRY_AFTER_S)
@@ -155,7 +158,7 @@ class HookSender:
         if self._is_open(FaultKind.DUPLICATE):
             for _ in range(COPIES - 1):
                 self.counts["duplicates"] += 1
-                await self._post(outgoing)
+                self.counts["duplicates_accepted"] += _is_success(await self._post(outgoing))
         return status
 
     async def _post(self, outgoing: Outgoing) -> int:

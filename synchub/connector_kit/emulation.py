@@ -15,13 +15,14 @@ import random
 import signal
 import sys
 import time
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Final
+from collections import deque
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from aiohttp import web
 
 from synchub.connector_kit.emulated_faults import FaultKind, FaultWindow, is_open, parse_fault
-from synchub.connector_kit.emulated_sender import COUNTED, WITHHELD, HookSender, Outgoing
+from synchub.connector_kit.emulated_sender import COUNTED, TRIES, WITHHELD, HookSender, Outgoing
 from synchub.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["Change", "Emulator", "Options", "Outgoing", "demo_sku", "run"]
 
 RETRY_AFTER_S: Final = 1
+TOLD_MAX: Final = 5_000
+"""Latest changes kept for whoever measures how soon they arrive elsewhere."""
+
 FORGED_EXTRA: Final = 1_000
 """A forged level claims this many more units, so that believing one shows at once."""
 
@@ -49,6 +53,8 @@ class Options:
     """Random changes a second."""
     seed: int = 1
     faults: tuple[FaultWindow, ...] = ()
+    tries: int = TRIES
+    """How often a delivery is sent until it is accepted, half a second apart."""
     paused: bool = False
 
 
@@ -81,8 +87,11 @@ class Emulator:
         self.levels = {item: dict.fromkeys(self.locations, 0) for item in self.skus}
         for item in self.skus:
             self.levels[item] = {location: self.chance.randint(0, 60) for location in self.locations}
-        self.sender = HookSender(options.hook_url, is_open=self.shows, seed=options.seed, heard=self.heard)
+        self.sender = HookSender(
+            options.hook_url, is_open=self.shows, seed=options.seed, tries=options.tries, heard=self.heard
+        )
         self._number = 0
+        self._told: deque[dict[str, object]] = deque(maxlen=TOLD_MAX)
         self._started_s = time.monotonic()
         self._was_disabled = False
         self._runs = asyncio.Event()
@@ -137,7 +146,10 @@ class Emulator:
         if self.shows(FaultKind.FORGE):
             for forged in self._forge(change):
                 self.sender.send(forged)
-        return [self.sender.send(outgoing) for outgoing in self.level_deliveries(change)]
+        answers = [self.sender.send(outgoing) for outgoing in self.level_deliveries(change)]
+        # A delivery that will never be sent is answered at once.
+        self._told.append({**asdict(change), "sent": not any(answer.done() for answer in answers)})
+        return answers
 
     def announce(self) -> None:
         """Send the whole catalogue and every level."""
@@ -152,6 +164,7 @@ class Emulator:
         """Return the emulator as an application; it lives as long as the application runs."""
         app = web.Application(middlewares=[self._misbehave])
         app.router.add_get("/_emulator/truth", self._truth)
+        app.router.add_get("/_emulator/told", self._told_since)
         app.router.add_post("/_emulator/change", self._change_on_demand)
         for name, act in (
             ("pause", self._runs.clear),
@@ -222,6 +235,11 @@ class Emulator:
         counts = {name: self.sender.counts[name] for name in COUNTED}
         return web.json_response({"levels": self.levels, "skus": self.skus, **counts})
 
+    async def _told_since(self, request: web.Request) -> web.Response:
+        after = int(request.query.get("after", "0"))
+        changes = [change for change in self._told if cast("int", change["number"]) > after]
+        return web.json_response({"now_us": time.time_ns() // 1000, "changes": changes})
+
     async def _change_on_demand(self, request: web.Request) -> web.Response:
         wish = await request.json()
         item = next((item for item, sku in self.skus.items() if sku == wish["sku"]), None)
@@ -277,6 +295,7 @@ def _read_arguments(emulator: type[Emulator], arguments: Sequence[str] | None) -
     parser.add_argument("--rate", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fault", action="append", default=[], metavar="KIND@FROM-TO")
+    parser.add_argument("--tries", type=int, default=TRIES)
     parser.add_argument("--paused", action="store_true")
     given = parser.parse_args(arguments)
     credentials = dict(text.split("=", 1) for text in given.credential if "=" in text)
@@ -295,5 +314,6 @@ def _read_arguments(emulator: type[Emulator], arguments: Sequence[str] | None) -
         rate=given.rate,
         seed=given.seed,
         faults=faults,
+        tries=given.tries,
         paused=given.paused,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import orjson
@@ -151,7 +152,7 @@ class Manifest(_Table):
         """The name of the credential that deliveries are verified with."""
         return next(name for name, offer in self.credentials.items() if offer.signing)
 
-    @property
+    @cached_property
     def headers_kept(self) -> frozenset[str]:
         """Every header name the worker needs, lower case."""
         named = [place for rule in (self.receive.topic, *self.receive.dedupe) for place in rule]
@@ -170,8 +171,10 @@ class Manifest(_Table):
         By the first rule of the manifest whose parts are all present; a delivery
         that names nothing is known by its topic and bytes.
         """
-        topic = self.topic_of(delivery)
+        topic = ""
         for rule in (*self.receive.dedupe, ("topic", "body-hash")):
+            if "topic" in rule:
+                topic = topic or self.topic_of(delivery)
             parts = [_look_up(place, delivery, topic) for place in rule]
             if all(parts):
                 return hashlib.sha256("\x00".join([*rule, *parts]).encode()).hexdigest()[:32]

@@ -261,4 +261,4 @@ class _Direct:
 
     async def execute(self, *command: Part) -> Any:
         """Send one command and return its answer."""
-        return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+        return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types here

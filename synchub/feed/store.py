@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+import secrets
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from synchub import lua
 from synchub.stock.model import Position
 from synchub.stock.rules import feed_entry_of
-from synchub.stock.store import new_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from synchub.stock.model import FeedEntry
 
 RENEW_EPOCH = lua.load("renew_epoch")
+EPOCH_BYTES: Final = 12
+"""Random bytes in a history's name: two never meet."""
 
 Fields = dict[bytes, bytes]
 RawEntry = tuple[bytes, Fields]
@@ -32,7 +34,9 @@ async def named_head(redis: Executes, keys: MerchantKeys) -> Position:
 async def renew_epoch(redis: Executes, keys: MerchantKeys, *, expected: str) -> Position:
     """Rename the history unless its name is no longer ``expected``; return the head as it is then."""
     answer = await RENEW_EPOCH(
-        redis, keys={"head": keys.head}, args={"epoch_expected": expected, "epoch_new": new_epoch()}
+        redis,
+        keys={"head": keys.head},
+        args={"epoch_expected": expected, "epoch_new": secrets.token_urlsafe(EPOCH_BYTES)},
     )
     return _position(answer)
 

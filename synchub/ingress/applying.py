@@ -64,6 +64,9 @@ async def _apply_merchant(
 
 
 def _settle(delivery: Understood, results: Sequence[Applied]) -> Verdict:
+    errors = [result.error for result in results if result.outcome is Outcome.FAILED]
+    if errors:
+        return Failed(queued=delivery.queued, error=f"The script could not apply it: {errors[0]}")
     reason = complaint(results)
     if reason:
         return Misunderstood(queued=delivery.queued, reason=reason)

@@ -18,8 +18,6 @@ class Queued:
     id: str
     """Id of the stream entry."""
     delivery: Delivery
-    dedupe: str
-    """Equal for repeats of the same delivery."""
     tries: int = 1
     """How often a worker has taken it, this time included."""
 

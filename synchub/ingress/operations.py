@@ -86,7 +86,7 @@ class Gate:
             raise IngestFull(_FULL, retry_after_s=5)
         manifest = connector.manifest
         kept = {name: delivery.headers[name] for name in manifest.headers_kept if name in delivery.headers}
-        await store.append(self._redis, _with_headers(delivery, kept), dedupe=manifest.dedupe_id(delivery))
+        await store.append(self._redis, _with_headers(delivery, kept))
 
     async def _measure(self) -> None:
         if monotonic_ms() - self._measured_ms >= _LENGTH_AGE_MS:
@@ -112,7 +112,10 @@ def normalize(
     account = directory.find_account(queued.delivery.account)
     connector = connectors.get(account.platform) if account else None
     if account is None or connector is None:
-        return Misunderstood(queued=queued, reason="Its account or connector is no longer there.")
+        gone = "Its account or connector is not there."
+        # The process that received it may have heard of a new account before this one does.
+        may_be_late = queued.tries == 1 or not directory.is_current
+        return Failed(queued=queued, error=gone) if may_be_late else Misunderstood(queued=queued, reason=gone)
     try:
         return understand(queued, connector, account.merchant, future_skew_ms=settings.future_skew_ms)
     except Exception as fault:  # noqa: BLE001 - a connector's fault must stay with its own delivery
@@ -148,6 +151,20 @@ async def drop_silent_workers(client: aioredis.Redis, *, idle_ms: int) -> int:
     """Forget workers that have been silent for ``idle_ms`` and own no delivery; returns how many."""
     with store_errors():
         return await store.drop_silent_workers(client, idle_ms=idle_ms)
+
+
+async def measure(client: aioredis.Redis) -> None:
+    """Set the metrics of what waits and of what was put aside.
+
+    Raises:
+        OutcomeUnknown, StoreUnavailable: the store did not answer; some were set.
+    """
+    with store_errors():
+        metrics.queue_depth.labels("ingest").set(await client.xlen(keyspace.ingest_stream()))
+        metrics.queue_oldest_age.labels("ingest").set(await store.oldest_age_ms(client) / 1000)
+        metrics.dlq_depth.set(await client.xlen(keyspace.dead_letters()))
+        metrics.quarantine_depth.set(await client.xlen(keyspace.quarantine()))
+        metrics.dlq_oldest.set(await store.oldest_aside_us(client, keyspace.dead_letters()) / 1e6)
 
 
 async def queue_state(client: aioredis.Redis) -> tuple[int, int, int]:

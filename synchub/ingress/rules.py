@@ -50,12 +50,13 @@ def understand(
         return Misunderstood(
             queued=queued, reason="Orders and acknowledgements are not applied by this version."
         )
+    repeat_id = connector.manifest.dedupe_id(delivery)
     about = Circumstances(
         account=delivery.account,
         at_ms=delivery.arrived_at_us // US_PER_MS,
         is_read=False,
-        op=queued.dedupe,
-        cause=f"delivery:{queued.dedupe}",
+        op=repeat_id,
+        cause=f"delivery:{repeat_id}",
     )
     return Understood(queued=queued, merchant=merchant, rows=rows_of(reports, about))
 

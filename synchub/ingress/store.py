@@ -23,9 +23,9 @@ GROUP: Final = "workers"
 _US_PER_MS: Final = 1000
 
 
-async def append(redis: Executes, delivery: Delivery, *, dedupe: str) -> None:
+async def append(redis: Executes, delivery: Delivery) -> None:
     """Append to the ingest stream; durable as soon as it returns (see ``appendfsync``)."""
-    await redis.execute("XADD", keyspace.ingest_stream(), "*", *_fields(delivery, dedupe))
+    await redis.execute("XADD", keyspace.ingest_stream(), "*", *_fields(delivery))
 
 
 async def length(redis: Executes) -> int:
@@ -77,7 +77,7 @@ async def finish(client: aioredis.Redis, ids: Sequence[str]) -> None:
 async def put_aside(client: aioredis.Redis, where: str, queued: Queued, *, reason: str, limit: int) -> None:
     """Move a delivery out of the way, keeping it whole, and free its place in the stream."""
     stream = keyspace.ingest_stream()
-    fields = (*_fields(queued.delivery, queued.dedupe), "reason", reason, "at", now_us())
+    fields = (*_fields(queued.delivery), "reason", reason, "at", now_us())
     async with client.pipeline(transaction=True) as pipe:
         pipe.execute_command("XADD", where, "MAXLEN", limit, "*", *fields)
         pipe.xack(stream, GROUP, queued.id)
@@ -91,9 +91,15 @@ async def list_aside(client: aioredis.Redis, where: str, *, count: int) -> list[
     return [_put_aside(entry_id, fields) for entry_id, fields in entries]
 
 
+async def oldest_aside_us(client: aioredis.Redis, where: str) -> int:
+    """When the oldest entry was put aside, in microseconds; 0 when there is none."""
+    entries: list[Any] = await client.xrange(where, count=1)
+    return int(entries[0][1][b"at"]) if entries else 0
+
+
 async def return_aside(client: aioredis.Redis, where: str, entry: PutAside) -> None:
     """Put a delivery back into the ingest stream, in one step with its removal."""
-    fields = _fields(entry.queued.delivery, entry.queued.dedupe)
+    fields = _fields(entry.queued.delivery)
     async with client.pipeline(transaction=True) as pipe:
         pipe.execute_command("XADD", keyspace.ingest_stream(), "*", *fields)
         pipe.xdel(where, entry.id)
@@ -130,9 +136,9 @@ async def oldest_age_ms(client: aioredis.Redis) -> int:
     return max(0, now_us() // _US_PER_MS - int(entries[0][0].split(b"-")[0]))
 
 
-def _fields(delivery: Delivery, dedupe: str) -> tuple[str | bytes | int, ...]:
+def _fields(delivery: Delivery) -> tuple[str | bytes | int, ...]:
     return (
-        "a", delivery.account, "t", delivery.arrived_at_us, "d", dedupe,
+        "a", delivery.account, "t", delivery.arrived_at_us,
         "h", orjson.dumps(dict(delivery.headers)), "b", delivery.body,
     )  # fmt: skip
 
@@ -144,7 +150,7 @@ def _queued(entry_id: bytes, fields: Mapping[bytes, bytes], *, tries: int) -> Qu
         body=fields[b"b"],
         arrived_at_us=int(fields[b"t"]),
     )
-    return Queued(id=entry_id.decode(), delivery=delivery, dedupe=fields[b"d"].decode(), tries=tries)
+    return Queued(id=entry_id.decode(), delivery=delivery, tries=tries)
 
 
 def _put_aside(entry_id: bytes, fields: Mapping[bytes, bytes]) -> PutAside:

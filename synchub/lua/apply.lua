@@ -274,10 +274,10 @@ end
 local function record(state, row, effect)
   local result = settle(state)
   local differs = state.ver == 0 or state.answer_forced or state.ats ~= result.ats or state.known ~= result.known
-    or state.gone ~= result.gone or state.by ~= result.by or state.degraded ~= result.degraded
+    or state.gone ~= result.gone or state.degraded ~= result.degraded
   state.answer_forced = false
-  if state.cells ~= result.cells then
-    state.cells, state.packed = result.cells, nil
+  if state.cells ~= result.cells or state.by ~= result.by then
+    state.cells, state.by, state.packed = result.cells, result.by, nil
   end
   dirty[state.sku] = state
   if not effect and (state.ver == 0 or not differs) then
@@ -765,6 +765,12 @@ local function catalogue_change(row, sku)
 end
 
 local function catalogue(row)
+  if row.op ~= '' then
+    if seen(row) then
+      return 'duplicate', 0
+    end
+    remember(row) -- what an item is has no version: a repeat would bring back what has changed since
+  end
   local last = 0
   if row.item == '' then
     local key = group_prefix .. row.account .. ':' .. row.group
@@ -819,9 +825,10 @@ local VERBS = {L = report, R = report, D = report, T = tickle, C = catalogue, W 
 local outcomes = {}
 for start = rest_from + 1, #ARGV, ROW do
   local row = read_row(ARGV, start)
-  local outcome, at = VERBS[row.kind](row)
-  outcomes[#outcomes + 1] = outcome
-  outcomes[#outcomes + 1] = at
+  -- A row that cannot be applied must not keep the others, or the head, from being written.
+  local done, outcome, at = pcall(VERBS[row.kind], row)
+  outcomes[#outcomes + 1] = done and outcome or 'failed'
+  outcomes[#outcomes + 1] = done and at or tostring(type(outcome) == 'table' and outcome.err or outcome)
 end
 write_back()
 return outcomes

@@ -92,6 +92,8 @@ class Outcome(StrEnum):
     """The source orders by another scale than before; nothing was changed."""
     RELEASED = "released"
     """A mapping was stored; waiting events, if any, were applied."""
+    FAILED = "failed"
+    """The script could not apply it: a fault of ours; the others are not affected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,3 +102,5 @@ class Applied:
 
     outcome: Outcome
     seq: int
+    error: str = ""
+    """Why it failed."""

@@ -101,7 +101,7 @@ def _row(event: StockReport, number: int, about: Circumstances) -> Row:
     if isinstance(event, Tickle):
         return _fill("T", about.account, item=event.item, at_ms=about.at_ms, cause=about.cause)
     if isinstance(event, Catalogue):
-        return _catalogue_row(event, about)
+        return _catalogue_row(event, number, about)
     assert_never(event)
 
 
@@ -136,7 +136,7 @@ def _delta_row(event: Delta, number: int, about: Circumstances) -> Row:
     )
 
 
-def _catalogue_row(event: Catalogue, about: Circumstances) -> Row:
+def _catalogue_row(event: Catalogue, number: int, about: Circumstances) -> Row:
     extra: dict[str, object] = {}
     if event.backorder is not None:
         extra["backorder"] = event.backorder
@@ -150,6 +150,7 @@ def _catalogue_row(event: Catalogue, about: Circumstances) -> Row:
         item=event.item or "",
         status=_CATALOGUE_STATUS[event.status],
         at_ms=about.at_ms,
+        op="" if about.is_read or not about.op else f"{about.op}:{number}",
         cause=about.cause,
         sku=event.sku or "",
         group=event.group or "",

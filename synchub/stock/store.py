@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from synchub import lua
 from synchub.stock.model import Answer, Applied, Outcome, Position, Reading
-from synchub.stock.rules import ROW_FIELDS, Row, answer_of
+from synchub.stock.rules import Row, answer_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,10 +55,7 @@ async def apply_rows(
         },
         rest=[field for row in rows for field in row],
     )
-    return tuple(
-        Applied(outcome=Outcome(outcome.decode()), seq=seq)
-        for outcome, seq in zip(answer[::2], answer[1::2], strict=True)
-    )
+    return tuple(_applied(outcome, detail) for outcome, detail in zip(answer[::2], answer[1::2], strict=True))
 
 
 async def read_answers(redis: Executes, keys: MerchantKeys, skus: Sequence[str]) -> Reading:
@@ -93,6 +90,12 @@ def new_epoch() -> str:
     return secrets.token_urlsafe(12)
 
 
+def _applied(outcome: bytes, detail: int | bytes) -> Applied:
+    if isinstance(detail, bytes):
+        return Applied(outcome=Outcome.FAILED, seq=0, error=detail.decode(errors="replace"))
+    return Applied(outcome=Outcome(outcome.decode()), seq=detail)
+
+
 def _reading(
     position: list[Any], watermarks: list[bytes], answers: list[Any], skus: Sequence[str]
 ) -> Reading:
@@ -105,6 +108,3 @@ def _reading(
         position=Position(epoch=(epoch or b"").decode(), seq=int(seq or 0), feed_seq=int(feed_seq or 0)),
         answers=found,
     )
-
-
-assert len(ROW_FIELDS) == 16, "lua/apply.lua reads rows of sixteen fields"  # noqa: S101, PLR2004

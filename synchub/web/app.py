@@ -8,7 +8,7 @@ from aiohttp import web
 
 from synchub.web.feed import feed_app
 from synchub.web.health import add_health_routes
-from synchub.web.hooks import hooks_app
+from synchub.web.hooks import add_hook_routes
 from synchub.web.keys import HUB
 from synchub.web.problems import problems
 from synchub.web.stock import stock_app
@@ -21,7 +21,7 @@ def build_app(hub: Hub) -> web.Application:
     """Mount everything that the api process serves."""
     app = web.Application(middlewares=[problems])
     app[HUB] = hub
-    app.add_subapp("/hooks/", hooks_app(hub))
+    add_hook_routes(app)
     app.add_subapp("/v1/stock/", stock_app(hub))
     app.add_subapp("/v1/", feed_app(hub))
     add_health_routes(app)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
-from redis.exceptions import RedisError
 
-from synchub import keyspace, metrics
+from synchub import metrics
 from synchub.errors import SynchubError
-from synchub.ingress import store as ingress_store
-from synchub.redis import LOST, check_store, store_errors
+from synchub.ingress import operations as ingress
+from synchub.redis import check_store, clock_skew_s, store_errors
 from synchub.web.keys import HUB
 
 if TYPE_CHECKING:
@@ -66,14 +64,7 @@ async def _measure(hub: Hub) -> None:
     """Read what lies in the store; without it the last numbers stay."""
     metrics.redis_waiting.set(hub.redis.waiting)
     try:
-        sent = time.time()
-        seconds, micros = await hub.client.time()
-        metrics.redis_clock_skew.set(seconds + micros / 1e6 - (sent + time.time()) / 2)
-        metrics.queue_depth.labels("ingest").set(await ingress_store.length(hub.redis))
-        metrics.queue_oldest_age.labels("ingest").set(await ingress_store.oldest_age_ms(hub.client) / 1000)
-        metrics.dlq_depth.set(await hub.client.xlen(keyspace.dead_letters()))
-        metrics.quarantine_depth.set(await hub.client.xlen(keyspace.quarantine()))
-        oldest = await hub.client.xrange(keyspace.dead_letters(), count=1)
-        metrics.dlq_oldest.set(int(oldest[0][1][b"at"]) / 1e6 if oldest else 0)
-    except (RedisError, SynchubError, *LOST):
+        metrics.redis_clock_skew.set(await clock_skew_s(hub.client))
+        await ingress.measure(hub.client)
+    except SynchubError:
         metrics.redis_config_safe.set(0)

@@ -16,13 +16,10 @@ if TYPE_CHECKING:
     from synchub.hub import Hub
 
 
-def hooks_app(hub: Hub) -> web.Application:
-    """Build the application for platforms."""
-    app = web.Application()
-    app[HUB] = hub
-    app.router.add_post("/{account}", receive, name="hooks")
-    app.router.add_get("/{account}", greet, name="hooks_greeting")
-    return app
+def add_hook_routes(app: web.Application) -> None:
+    """Add the platforms' routes; directly, since a sub-application costs the hot path 4 % of its requests."""
+    app.router.add_post("/hooks/{account}", receive, name="hooks")
+    app.router.add_get("/hooks/{account}", greet, name="hooks_greeting")
 
 
 async def receive(request: web.Request) -> web.Response:
@@ -32,12 +29,11 @@ async def receive(request: web.Request) -> web.Response:
     platform = _platform(hub, name)
     try:
         body = await _read_body(request, hub, name)
-        headers = {key.lower(): value for key, value in request.headers.items()}
-        answer = await accept_delivery(hub, name, headers, body, _public_url(hub, request))
+        answer = await accept_delivery(hub, name, request.headers, body, _public_url(hub, request))
     except SynchubError as error:
-        metrics.deliveries.labels(platform, error.code).inc()
+        metrics.delivery_answered(platform, error.code).inc()
         raise
-    metrics.deliveries.labels(platform, "accepted").inc()
+    metrics.delivery_answered(platform, "accepted").inc()
     return web.Response(
         status=answer.status, body=answer.body.encode(), content_type=answer.content_type or None
     )
@@ -59,19 +55,26 @@ async def _read_body(request: web.Request, hub: Hub, account: str) -> bytes:
         msg = "Send the body as it was signed, without a Content-Encoding."
         raise EncodingRefused(msg)
     limit = _limit(hub, account)
-    parts, size = [], 0
+    if request.content.is_eof():  # it came together with its head, as nearly all do
+        body = request.content.read_nowait()
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+    parts = bytearray()
     try:
         async with asyncio.timeout(hub.settings.server.body_timeout_ms / 1000):
             async for part in request.content.iter_any():
-                size += len(part)
-                if size > limit:
-                    msg = f"The body is larger than {limit} bytes."
-                    raise PayloadTooLarge(msg)
-                parts.append(part)
+                parts += part
+                if len(parts) > limit:
+                    raise _too_large(limit)
     except TimeoutError:
         msg = "The body did not arrive in time."
         raise BodyTooSlow(msg) from None
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return bytes(parts)
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body is larger than {limit} bytes.")
 
 
 def _limit(hub: Hub, account: str) -> int:
@@ -83,4 +86,4 @@ def _limit(hub: Hub, account: str) -> int:
 
 def _public_url(hub: Hub, request: web.Request) -> str:
     base = hub.settings.server.public_url or f"{request.scheme}://{request.host}"
-    return base.rstrip("/") + request.path_qs
+    return base.rstrip("/") + request.raw_path

@@ -9,7 +9,7 @@ import orjson
 import sentry_sdk
 from aiohttp import web
 
-from synchub.errors import Fault, SynchubError
+from synchub.errors import Fault, KeyUnknown, SynchubError
 from synchub.logs import get_logger
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def problem(code: str, status: int, detail: str, *, retry_after_s: int | None = 
         "code": code,
         "detail": detail,
     }
-    headers = {"Retry-After": str(retry_after_s)} if retry_after_s is not None else None
+    headers = {"Retry-After": str(retry_after_s)} if retry_after_s is not None else {}
+    if code == KeyUnknown.code:
+        headers["WWW-Authenticate"] = "Bearer"
     return web.Response(
         status=status,
         body=orjson.dumps(document),

@@ -58,6 +58,11 @@ class Valkey:
             raise RuntimeError(msg)
         return self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether it has been started and has not ended by itself."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start on the port of last time, or on a free one, and wait until it answers.
 

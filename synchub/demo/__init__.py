@@ -1,0 +1,1 @@
+"""A merchant to watch: emulated platforms that post, an agent that follows, and how long it takes."""

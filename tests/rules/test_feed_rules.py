@@ -1,0 +1,260 @@
+"""Where a reader may continue, what it is granted, what it is shown."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from synchub.availability.model import State
+from synchub.availability.rules import rfc3339, stock_body, view
+from synchub.feed import frames, rules
+from synchub.feed.model import FeedQuery, Filter, Framing, Lens, ResetReason, Resumption, ViewClass
+from synchub.stock.model import Answer, FeedEntry, Position
+
+VIEW = ViewClass(low_threshold=5)
+HEAD = Position(epoch="one", seq=50, feed_seq=48)
+
+
+def an_answer(sku: str = "TEE", **changes: Any) -> Answer:
+    told: dict[str, Any] = {
+        "sku": sku,
+        "ver": 3,
+        "seq": 7,
+        "ats": 10,
+        "known": True,
+        "gone": False,
+        "discontinued": False,
+        "backorder": False,
+        "as_of_ms": 1_795_255_200_041,
+        "by": "depot",
+        "degraded": False,
+    }
+    return Answer(**(told | changes))
+
+
+def an_entry(seq: int, previous: int, sku: str = "TEE", **changes: Any) -> FeedEntry:
+    return FeedEntry(seq=seq, previous=previous, reported_ms=0, answer=an_answer(sku, seq=seq, **changes))
+
+
+def a_lens(framing: Framing = Framing.SSE_PLAIN) -> Lens:
+    chosen = Filter()
+    return Lens(
+        filter=chosen, view=VIEW, hb_ms=333, framing=framing, fingerprint=rules.fingerprint(chosen, VIEW)
+    )
+
+
+def a_query(cursor: str) -> FeedQuery:
+    return FeedQuery(filter=Filter(), bound_ms=1000, cursor=cursor)
+
+
+class TestStates:
+    @pytest.mark.parametrize(
+        ("changes", "state", "available"),
+        [
+            ({"ver": 0, "known": False}, State.UNKNOWN_SKU, 0),
+            ({"discontinued": True, "ats": 9}, State.DISCONTINUED, 0),
+            ({"gone": True, "ats": 0}, State.DISCONTINUED, 0),
+            ({"known": False, "backorder": True}, State.OUT_OF_STOCK, 0),
+            ({"ats": 5}, State.IN_STOCK, 5),
+            ({"ats": 4}, State.LOW_STOCK, 4),
+            ({"ats": 1}, State.LOW_STOCK, 1),
+            ({"ats": 0}, State.OUT_OF_STOCK, 0),
+            ({"ats": -3}, State.OUT_OF_STOCK, 0),
+            ({"ats": -3, "backorder": True}, State.BACKORDERED, 0),
+        ],
+    )
+    def test_the_first_rule_that_fits_decides(
+        self, changes: dict[str, Any], state: State, available: int
+    ) -> None:
+        shown = view(an_answer(**changes), low_threshold=5)
+        assert (shown.state, shown.available) == (state, available)
+
+    def test_an_unknown_level_is_told_as_degraded(self) -> None:
+        assert view(an_answer(known=False), low_threshold=5).degraded
+        assert not view(an_answer(), low_threshold=5).degraded
+
+    def test_only_states_in_which_one_may_order_are_sellable(self) -> None:
+        sellable = {"IN_STOCK", "LOW_STOCK", "BACKORDERED"}
+        shown = [
+            view(answer, low_threshold=5)
+            for answer in (
+                an_answer(),
+                an_answer(ats=1),
+                an_answer(ats=0),
+                an_answer(ats=0, backorder=True),
+                an_answer(gone=True),
+            )
+        ]
+        assert {one.state for one in shown if one.is_sellable} == sellable
+
+    def test_a_stock_answer_has_the_documented_fields(self) -> None:
+        body = stock_body(an_answer(), HEAD, low_threshold=5, now_ms=1_795_255_200_082)
+        assert body == {
+            "sku": "TEE",
+            "state": "IN_STOCK",
+            "available": 10,
+            "as_of": "2026-11-21T10:00:00.041Z",
+            "age_ms": 41,
+            "seq": 50,
+            "epoch": "one",
+            "ver": 3,
+            "ttl_ms": 2000,
+            "source": "depot",
+            "degraded": False,
+            "policy": {"on_stale": "answer"},
+            "backpressure": {"level": "none", "retry_after_ms": 0},
+            "fallback_options": [],
+            "backorder_commitment": None,
+            "waitlist": None,
+            "restock_at": None,
+        }
+
+    def test_without_evidence_there_is_no_age(self) -> None:
+        body = stock_body(an_answer(ver=0, known=False, as_of_ms=0, by=""), HEAD, low_threshold=5, now_ms=9)
+        assert (body["as_of"], body["age_ms"], body["source"]) == (None, None, None)
+
+    def test_an_age_is_never_negative(self) -> None:
+        assert stock_body(an_answer(), HEAD, low_threshold=5, now_ms=0)["age_ms"] == 0
+
+    def test_a_time_has_milliseconds_and_its_zone(self) -> None:
+        assert rfc3339(1_795_255_200_007) == "2026-11-21T10:00:00.007Z"
+
+
+class TestBounds:
+    @pytest.mark.parametrize(
+        ("asked", "granted"),
+        [(None, 1000), (1, 500), (500, 500), (1999, 1000), (2000, 2000), (10**8, 60_000)],
+    )
+    def test_the_longest_step_not_above_the_wish_is_granted(self, asked: int | None, granted: int) -> None:
+        assert rules.granted_bound(asked, 1000) == granted
+
+    def test_three_heartbeats_fit_into_a_bound(self) -> None:
+        assert rules.heartbeat_ms(1000) == 333
+
+
+class TestCursors:
+    def test_a_cursor_reads_as_it_was_written(self) -> None:
+        cursor = rules.read_cursor(rules.cursor_text("k7-_x", 1041, "abc"))
+        assert cursor is not None
+        assert (cursor.epoch, cursor.seq, cursor.fingerprint) == ("k7-_x", 1041, "abc")
+
+    @pytest.mark.parametrize(
+        "text", ["x", "a:b", "a:1", "a:1:", ":1:f", "a:-1:f", "a:1.5:f", "a:²:f", "a:" + "9" * 30 + ":f"]
+    )
+    def test_anything_else_is_no_cursor(self, text: str) -> None:
+        assert rules.read_cursor(text) is None
+
+    def test_filter_and_view_are_part_of_a_position(self) -> None:
+        marks = {
+            rules.fingerprint(Filter(), VIEW),
+            rules.fingerprint(Filter(prefix="A"), VIEW),
+            rules.fingerprint(Filter(skus=frozenset("A")), VIEW),
+            rules.fingerprint(Filter(), ViewClass(low_threshold=6)),
+        }
+        assert len(marks) == 4
+
+    def test_the_order_of_names_is_not(self) -> None:
+        one, other = (rules.fingerprint(Filter(skus=frozenset(names)), VIEW) for names in ("AB", "BA"))
+        assert one == other
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("one:48:f", None),
+            ("one:50:f", None),
+            ("one:10:f", None),
+            ("rubbish", ResetReason.CURSOR),
+            ("two:48:f", ResetReason.EPOCH),
+            ("one:48:g", ResetReason.FILTER),
+            ("one:51:f", ResetReason.AHEAD),
+            ("one:9:f", ResetReason.TOO_OLD),
+        ],
+    )
+    def test_a_position_continues_only_within_what_is_kept_of_its_own_history(
+        self, text: str, reason: ResetReason | None
+    ) -> None:
+        assert rules.obstacle(rules.read_cursor(text), mark="f", head=HEAD, oldest=10) is reason
+
+    def test_the_way_to_get_up_to_date_follows_from_the_obstacle(self) -> None:
+        assert rules.resumption(a_query(""), None) is Resumption.SNAPSHOT
+        assert rules.resumption(a_query("x"), None) is Resumption.REPLAY
+        assert rules.resumption(a_query("x"), ResetReason.AHEAD) is Resumption.RESET
+
+
+class TestLinks:
+    def test_entries_that_follow_each_other_are_whole(self) -> None:
+        assert rules.broken_link(4, [an_entry(7, 4), an_entry(8, 7)]) is None
+
+    def test_an_entry_after_one_we_never_saw_is_a_gap(self) -> None:
+        assert rules.broken_link(4, [an_entry(8, 7)]) is ResetReason.GAP
+        assert rules.broken_link(4, [an_entry(5, 4), an_entry(8, 7)]) is ResetReason.GAP
+
+    def test_an_entry_that_skips_what_we_saw_is_another_history(self) -> None:
+        assert rules.broken_link(4, [an_entry(8, 3)]) is ResetReason.CONTINUITY
+
+
+class TestFrames:
+    def test_of_each_sku_only_the_last_answer_is_told(self) -> None:
+        kept = rules.latest([an_entry(1, 0, ats=3), an_entry(2, 1, "CAP"), an_entry(3, 2, ats=9)])
+        assert {sku: answer.ats for sku, answer in kept.items()} == {"TEE": 9, "CAP": 10}
+
+    @pytest.mark.parametrize(
+        ("chosen", "expected"),
+        [
+            (Filter(), {"TEE-1", "TEE-2", "CAP"}),
+            (Filter(prefix="TEE-"), {"TEE-1", "TEE-2"}),
+            (Filter(skus=frozenset({"CAP", "HAT"})), {"CAP"}),
+            (Filter(skus=frozenset({"CAP", "A", "B", "C", "D"})), {"CAP"}),
+        ],
+    )
+    def test_a_filter_lets_through_what_it_names(self, chosen: Filter, expected: set[str]) -> None:
+        answers = {sku: an_answer(sku) for sku in ("TEE-1", "TEE-2", "CAP")}
+        assert {answer.sku for answer in rules.matching(chosen, answers)} == expected
+
+    def test_what_can_no_longer_be_sold_stands_first(self) -> None:
+        answers = [an_answer("A"), an_answer("B", ats=0), an_answer("C", ats=2), an_answer("D", gone=True)]
+        text = frames.upd(a_lens(), "one", (4, 7), 99, frames.items(answers, VIEW)).decode()
+        data = json.loads(text.split("data: ")[1])
+        assert [item["sku"] for item in data["items"]] == ["B", "D", "A", "C"]
+
+    def test_an_update_is_one_event_with_its_position_as_id(self) -> None:
+        text = frames.upd(a_lens(), "one", (4, 7), 99, frames.items([an_answer()], VIEW)).decode()
+        name, position, data, *rest = text.split("\n")
+        assert name == "event: upd"
+        assert position == f"id: one:7:{a_lens().fingerprint}"
+        assert json.loads(data.removeprefix("data: ")) == {
+            "prev": 4,
+            "seq": 7,
+            "asof": 99,
+            "rev": 1,
+            "items": [
+                {
+                    "sku": "TEE",
+                    "ver": 3,
+                    "state": "IN_STOCK",
+                    "available": 10,
+                    "as_of": "2026-11-21T10:00:00.041Z",
+                    "source": "depot",
+                    "degraded": False,
+                }
+            ],
+        }
+        assert rest == ["", ""]
+
+    def test_a_sku_with_line_breaks_cannot_forge_a_frame(self) -> None:
+        text = frames.upd(a_lens(), "one", (4, 7), 9, frames.items([an_answer("A\n\nevent: bye")], VIEW))
+        assert text.count(b"\n\n") == 1
+        assert text.count(b"event:") == 2
+
+    def test_a_reset_makes_the_client_forget_its_position(self) -> None:
+        text = frames.reset(a_lens(), "two", ResetReason.EPOCH)
+        assert text == b'event: reset\nid:\ndata: {"epoch":"two","reason":"epoch"}\n\n'
+
+    def test_a_chunk_holds_exactly_one_frame(self) -> None:
+        plain = frames.hb(a_lens(), "one", (4, 4), 99)
+        chunk = frames.hb(a_lens(Framing.SSE_CHUNKED), "one", (4, 4), 99)
+        size, _, rest = chunk.partition(b"\r\n")
+        assert int(size, 16) == len(plain)
+        assert rest == plain + b"\r\n"

@@ -1,0 +1,222 @@
+"""The rules for one source of stock, stated again in plain Python.
+
+Nothing of the hub is imported here: the shipped script and this module are two
+independent readings of the same rules, and the tests hold one against the other.
+A source is one item of one account at one of the merchant's locations.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
+
+CHANGES_MAX: Final = 32
+"""Changes kept beside a level; older ones become part of it."""
+
+Ask = Literal["", "now", "later"]
+
+
+class Report(NamedTuple):
+    """One row, with its numbers as numbers; an absent version is ``None``."""
+
+    kind: str
+    account: str
+    item: str
+    location: str
+    status: str
+    number: int
+    scale: str
+    version: int | None
+    resolution: int
+    at: int
+    evidence: int
+    op: str
+    cause: str
+    sku: str
+    group: str
+    extra: str
+
+
+class Change(NamedTuple):
+    """A delta that no level is known to include."""
+
+    version: int | None
+    at: int
+    amount: int
+
+
+class Verdict(NamedTuple):
+    """What became of a report, and whether the platform is asked (at once, or later to confirm)."""
+
+    outcome: str
+    ask: Ask = ""
+
+
+TAKEN: Final = "taken"
+DUPLICATE: Final = Verdict("duplicate")
+SUPERSEDED: Final = Verdict("superseded")
+SCALE_MIXED: Final = Verdict("scale_mixed")
+REFETCH: Final = Verdict("refetch", "now")
+
+
+@dataclass(kw_only=True)
+class Source:
+    """What one source has told. ``status`` is U until it has told anything."""
+
+    status: str = "U"
+    level: int = 0
+    scale: str = ""
+    version: int | None = None
+    resolution: int = 0
+    read_at: int = 0
+    pushed_at: int = 0
+    evidence: int = 0
+    behind: bool = False
+    """The level came without a version after levels that had one: versions no longer order it."""
+    changes: list[Change] = field(default_factory=list)
+
+    @property
+    def effect(self) -> tuple[str, int, tuple[Change, ...]]:
+        """The part that the ledger rebuilds."""
+        return self.status, self.level, tuple(self.changes)
+
+    @property
+    def contribution(self) -> int:
+        """What the source adds to its location."""
+        return self.level + sum(change.amount for change in self.changes) if self.status == "K" else 0
+
+
+def judge_push(source: Source, report: Report, *, is_repeat: bool) -> Verdict:
+    """A level that the platform sent by itself. ``is_repeat``: this account's op was seen before."""
+    if report.version is None and is_repeat:
+        return DUPLICATE
+    if report.at <= source.read_at:
+        return SUPERSEDED
+    if report.version is None:
+        return _take_if_not_higher(source, report, ask_when_lower="later")
+    if _is_other_scale(source, report):
+        return SCALE_MIXED
+    return _judge_by_version(source, report, report.version)
+
+
+def judge_read(source: Source, report: Report) -> Verdict:
+    """A level that the hub asked for; its time is when it asked."""
+    if report.at <= source.read_at:
+        return SUPERSEDED
+    if _is_other_scale(source, report):
+        return SCALE_MIXED
+    if report.version is not None and source.version is not None:
+        if report.version < source.version:
+            return SUPERSEDED
+        if report.version > source.version:
+            return _take(source, report)
+    if source.pushed_at > report.at:
+        return _take_if_not_higher(source, report, ask_when_lower="now")
+    return _take(source, report)
+
+
+def judge_delta(source: Source, report: Report) -> Verdict:
+    """A change by an amount, seen for the first time."""
+    if _is_other_scale(source, report):
+        return SCALE_MIXED
+    if report.version is not None and source.version is not None:
+        if report.version <= source.version - source.resolution:
+            return SUPERSEDED
+        if report.version <= source.version and report.number >= 0:
+            return Verdict("superseded", "now")
+    if report.at <= source.read_at:
+        return SUPERSEDED
+    if report.version is None and report.at <= source.pushed_at and report.number >= 0:
+        return Verdict("superseded", "now")
+    source.changes = sorted(
+        [*source.changes, Change(report.version, report.at, report.number)], key=_oldest_first
+    )
+    if report.version is not None:
+        source.scale = report.scale
+    source.evidence = max(source.evidence, report.evidence)
+    while len(source.changes) > CHANGES_MAX:
+        _fold(source, source.changes.pop(0))
+    return Verdict(TAKEN)
+
+
+def _is_other_scale(source: Source, report: Report) -> bool:
+    return report.version is not None and source.scale not in {"", report.scale}
+
+
+def _judge_by_version(source: Source, report: Report, version: int) -> Verdict:
+    if source.version is None:
+        was_told_without_version = source.read_at > 0 or source.pushed_at > 0
+        return _take_if_not_higher(source, report) if was_told_without_version else _take(source, report)
+    if version < source.version:
+        return SUPERSEDED
+    if version == source.version:
+        return _judge_tie(source, report)
+    return _take_if_not_higher(source, report) if source.behind else _take(source, report)
+
+
+def _judge_tie(source: Source, report: Report) -> Verdict:
+    """Two levels with one version: the same again, or a clock too coarse to tell them apart."""
+    if report.status == source.status and (report.status != "K" or report.number == source.level):
+        return DUPLICATE
+    if source.status != "U" and _offer_after(source, report) < _offer(source):
+        return _take(source, report, ask="now")
+    return REFETCH
+
+
+def _take_if_not_higher(source: Source, report: Report, *, ask_when_lower: Ask = "") -> Verdict:
+    """Nobody knows whether this report is the newest: it may lower the number and never raise it."""
+    if source.status == "U":
+        return REFETCH
+    before, after = _offer(source), _offer_after(source, report)
+    if after < before:
+        return _take(source, report, ask=ask_when_lower)
+    if after == before and report.status == source.status:
+        return _take(source, report)
+    return REFETCH
+
+
+def _take(source: Source, report: Report, ask: Ask = "") -> Verdict:
+    source.changes = [change for change in source.changes if not _includes(report, change)]
+    source.status = report.status
+    source.level = report.number if report.status == "K" else 0
+    source.evidence = max(source.evidence, report.evidence)
+    source.behind = report.version is None and source.version is not None
+    if report.version is not None:
+        source.scale, source.version, source.resolution = report.scale, report.version, report.resolution
+    if report.kind == "R":
+        source.read_at = report.at
+    else:
+        source.pushed_at = max(source.pushed_at, report.at)
+    return Verdict(TAKEN, ask)
+
+
+def _includes(report: Report, change: Change) -> bool:
+    """Whether a level has counted a change already."""
+    if report.kind == "R" and change.at < report.at:
+        return True
+    if change.version is not None:
+        return report.version is not None and change.version <= report.version - report.resolution
+    return report.kind == "L" and change.at <= report.at
+
+
+def _offer_after(source: Source, report: Report) -> float:
+    rest = [change for change in source.changes if not _includes(report, change)]
+    return _offer(Source(status=report.status, level=report.number, changes=rest))
+
+
+def _offer(source: Source) -> float:
+    """In the order of safety: a number nobody knows offers less than any."""
+    return -math.inf if source.status in {"U", "T"} else source.contribution
+
+
+def _fold(source: Source, oldest: Change) -> None:
+    if source.status == "K":
+        source.level += oldest.amount
+    if oldest.version is not None:
+        source.version = oldest.version if source.version is None else max(oldest.version, source.version)
+    source.pushed_at = max(source.pushed_at, oldest.at)
+
+
+def _oldest_first(change: Change) -> tuple[int, int, int]:
+    return (-1 if change.version is None else change.version, change.at, change.amount)
