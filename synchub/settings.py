@@ -85,7 +85,7 @@ class IngressSettings(_Section):
     quarantine_max: int = Field(default=10_000, ge=1)
     """Most quarantined deliveries kept; the oldest go first, counted."""
     future_skew_ms: int = Field(default=300_000, ge=0)
-    """A source time further ahead than this is not believed: the report is quarantined and fetched again."""
+    """A source time further ahead than this is not believed: the whole delivery is quarantined."""
 
 
 class StockSettings(_Section):

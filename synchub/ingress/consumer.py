@@ -18,6 +18,7 @@ from synchub import metrics
 from synchub.errors import Fault
 from synchub.ingress import store
 from synchub.kit.backoff import full_jitter_s
+from synchub.kit.tasks import is_ending
 from synchub.logs import get_logger
 from synchub.redis import LOST, open_redis
 
@@ -62,7 +63,7 @@ class Consumer:
 
     async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
         tries = 0
-        while True:
+        while not is_ending():
             try:
                 await step()
                 tries = 0

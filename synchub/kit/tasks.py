@@ -28,5 +28,15 @@ async def end(*tasks: asyncio.Task[Any] | None) -> None:
             ended.exception()
 
 
+def is_ending() -> bool:
+    """Say whether the running task has been asked to end.
+
+    Endless loops ask it each time round: before Python 3.12 a client library can
+    swallow the cancellation itself, and a task group asks its tasks only once.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def _unfinished(tasks: Iterable[asyncio.Task[Any] | None]) -> list[asyncio.Task[Any]]:
     return [task for task in tasks if task is not None and not task.done()]

@@ -67,7 +67,7 @@ local function read_source(field, packed)
   local stored = cmsgpack.unpack(packed)
   local s = {field = field, account = account, item = item, place = place, status = stored[1], level = stored[2],
     scale = stored[3], v = stored[4], resolution = stored[5], read_at = stored[6], evidence = stored[7],
-    pushed_at = stored[8], behind = stored[9], deltas = {}}
+    pushed_at = stored[8], behind = stored[9], deltas = {}, folded_v = stored[11], folded_at = stored[12]}
   for i, delta in ipairs(stored[10]) do
     s.deltas[i] = {v = delta[1], at = delta[2], amount = delta[3]}
   end
@@ -80,7 +80,7 @@ local function write_source(s)
     deltas[i] = {delta.v, delta.at, delta.amount}
   end
   return cmsgpack.pack({s.status, s.level, s.scale, s.v, s.resolution, s.read_at, s.evidence, s.pushed_at, s.behind,
-    deltas})
+    deltas, s.folded_v, s.folded_at})
 end
 
 local function write_deltas(deltas)
@@ -135,7 +135,8 @@ local function source_of(state, row, place)
   local s = state.sources[field]
   if not s then
     s = {field = field, account = row.account, item = row.item, place = place, status = 'U', level = 0, scale = '',
-      v = '', resolution = 0, read_at = 0, evidence = 0, pushed_at = 0, behind = false, deltas = {}, new = true}
+      v = '', resolution = 0, read_at = 0, evidence = 0, pushed_at = 0, behind = false, deltas = {}, folded_v = '',
+      folded_at = 0, new = true}
   end
   return s
 end
@@ -458,6 +459,11 @@ local function take(s, row, is_read)
   end
 end
 
+-- The newest version that the level includes: its own, or that of a change folded into it.
+local function latest_version(s)
+  return s.folded_v > s.v and s.folded_v or s.v
+end
+
 -- Judges a read: 'take', 'lower' (take, and ask again), 'same', 'ask', or an outcome that changes nothing.
 local function judge_read(s, row)
   if row.at <= s.read_at then
@@ -466,12 +472,14 @@ local function judge_read(s, row)
   if row.version ~= '' and s.scale ~= '' and row.scale ~= s.scale then
     return 'scale_mixed'
   end
-  local versioned = row.version ~= '' and s.v ~= ''
-  if versioned and row.version < s.v then
+  local latest = latest_version(s)
+  local versioned = row.version ~= '' and latest ~= ''
+  if versioned and row.version < latest then
     return 'superseded'
   end
-  local overtaken = s.pushed_at > row.at -- a push came in after this read had begun
-  if not overtaken or (versioned and row.version > s.v) then
+  -- A push or a change came in after this read had begun.
+  local overtaken = math.max(s.pushed_at, s.folded_at) > row.at
+  if not overtaken or (versioned and row.version > latest) then
     return 'take'
   end
   local leads = direction(s, row, true)
@@ -495,7 +503,7 @@ local function judge_push(s, row)
   if s.scale ~= '' and row.scale ~= s.scale then
     return 'scale_mixed'
   end
-  if s.v ~= '' and row.version < s.v then
+  if row.version < latest_version(s) then
     return 'superseded'
   end
   if row.version == s.v then
@@ -561,8 +569,9 @@ local function fold_oldest(s)
     if s.status == 'K' then
       s.level = s.level + oldest.amount
     end
-    s.v = oldest.v > s.v and oldest.v or s.v
-    s.pushed_at = math.max(s.pushed_at, oldest.at)
+    -- Kept apart from what levels have said: a change that was long on its way must still count.
+    s.folded_v = oldest.v > s.folded_v and oldest.v or s.folded_v
+    s.folded_at = math.max(s.folded_at, oldest.at)
   end
 end
 

@@ -239,7 +239,7 @@ def test_many_deltas_are_folded_into_the_level(hub: Subject) -> None:
     tell(hub, push(100, version=1, at=10), now=10)
     tell(hub, *[delta(-1, version=n, at=100 + n) for n in range(2, 42)], now=200)
     (source,) = hub.sources(ITEM).values()
-    assert (source.level, source.version, len(source.changes)) == (92, 9, 32)
+    assert (source.level, source.folded_version, len(source.changes)) == (92, 9, 32)
     assert hub.answer(ITEM).ats == 60
 
 
@@ -405,6 +405,13 @@ def test_mapping_an_item_anew_takes_its_level_from_the_old_sku(hub: Subject) -> 
     assert (hub.answer(ITEM).known, hub.answer(ITEM).ats, hub.refetch("wms")) == (False, 0, {ITEM: 20})
     tell(hub, push(5, version=1, at=30), now=30)
     assert hub.answer("TEE-0002").ats == 5
+
+
+def test_a_change_that_was_long_on_its_way_counts_behind_many_newer_ones(hub: Subject) -> None:
+    tell(hub, push(1000, version=1, at=1), now=1)
+    tell(hub, *[delta(1, at=100 + n, op=f"new-{n}") for n in range(40)], now=150)
+    tell(hub, delta(7, at=10, op="late"), now=200)
+    assert hub.answer(ITEM).ats == 1047
 
 
 # The catalogue

@@ -220,7 +220,8 @@ def _answer_of(packed: str) -> Answer:
 
 
 def _source_of(parts: Sequence[str]) -> Source:
-    status, level, scale, version, resolution, read_at, evidence, pushed_at, behind, changes = parts
+    status, level, scale, version, resolution, read_at, evidence, pushed_at, behind, changes, *folded = parts
+    folded_version, folded_at = folded
     return Source(
         status=status,
         level=int(level),
@@ -232,6 +233,8 @@ def _source_of(parts: Sequence[str]) -> Source:
         evidence=int(evidence),
         behind=behind == "1",
         changes=_changes_of(changes),
+        folded_version=_version_of(folded_version),
+        folded_at=int(folded_at),
     )
 
 

@@ -54,10 +54,15 @@ def redis_keys() -> str:
     return _page(
         "Redis keys",
         "`synchub/keyspace.py`",
-        "Everything the hub keeps lies under these names. `{merchant}` is a hash tag with the merchant's name in",
-        "it, so all keys of one merchant share a slot and one script can change them in one step; `<…>` stands for",
-        "a name that varies. Nothing here is a cache: deleting a key loses what it holds. The workers' queue has",
-        "keys of its own, which begin with `arq:` and hold nothing that the sweep does not find again.",
+        *_prose(
+            """
+            Everything the hub keeps lies under these names. `{merchant}` is a hash tag with the
+            merchant's name in it, so all keys of one merchant share a slot and one script can change them
+            in one step; `<…>` stands for a name that varies. Nothing here is a cache: deleting a key
+            loses what it holds. The workers' queue has keys of its own, which begin with `arq:` and hold
+            nothing that the sweep does not find again.
+            """
+        ),
         "",
         *_table(("key", "type", "feature", "holds", "lives"), rows),
     )
@@ -87,16 +92,29 @@ def error_page() -> str:
         ' "code": "key_unknown", "detail": "Send a known key: Authorization: Bearer sak_…"}',
         "```",
         "",
-        "Decide by `code` and `status`, which are stable; `detail` is a sentence for a person and may change.",
-        "`type` is an identifier and need not be fetched. Every 503 and 429 carries `Retry-After` in seconds.",
+        *_prose(
+            """
+            Decide by `code` and `status`, which are stable; `detail` is a sentence for a person and may
+            change. `type` is an identifier and need not be fetched. Every 503 and 429 carries `Retry-
+            After` in seconds.
+            """
+        ),
         "",
-        "Retry: `never`, the same request will be refused again; `later`, it may succeed; `after`, it may succeed",
-        "once `Retry-After` has passed. Actor: who has to do something about it.",
+        *_prose(
+            """
+            Retry: `never`, the same request will be refused again; `later`, it may succeed; `after`, it
+            may succeed once `Retry-After` has passed. Actor: who has to do something about it.
+            """
+        ),
         "",
         *_table(("class", "code", "status", "retry", "actor", "meaning"), rows),
         "",
-        "An answer about stock is never an error: an unknown SKU is answered with 200 and `UNKNOWN_SKU`. What the",
-        "hub itself does wrong is 500 with code `internal`.",
+        *_prose(
+            """
+            An answer about stock is never an error: an unknown SKU is answered with 200 and
+            `UNKNOWN_SKU`. What the hub itself does wrong is 500 with code `internal`.
+            """
+        ),
     )
 
 
@@ -123,10 +141,14 @@ def settings_page() -> str:
     return _page(
         "Settings",
         "`synchub/settings.py`",
-        "A value comes from the environment (`SYNCHUB_REDIS__URL` is `url` of section `redis`), otherwise from the",
-        "file that `SYNCHUB_CONFIG` names (`config/synchub.toml` if it names none), otherwise it is the default.",
-        "A name that does not exist and a value that does not fit stop the start with a sentence.",
-        "`synchub config` shows what is in force, with secrets masked.",
+        *_prose(
+            """
+            A value comes from the environment (`SYNCHUB_REDIS__URL` is `url` of section `redis`),
+            otherwise from the file that `SYNCHUB_CONFIG` names (`config/synchub.toml` if it names none),
+            otherwise it is the default. A name that does not exist and a value that does not fit stop the
+            start with a sentence. `synchub config` shows what is in force, with secrets masked.
+            """
+        ),
         *lines,
     )
 
@@ -135,7 +157,8 @@ def settings_file() -> str:
     """The settings as a file whose every line is still to be chosen."""
     lines = [
         "# Every setting of the hub with its default. Take the `#` away where you want something else; the",
-        "# environment (SYNCHUB_REDIS__URL) wins over this file. Written by `make docs` from synchub/settings.py.",
+        "# environment (SYNCHUB_REDIS__URL) wins over this file.",
+        "# Written by `make docs` from synchub/settings.py.",
     ]
     for name, section in sections():
         lines += ["", f"# {first_sentence(section)}", f"[{name}]"]
@@ -150,9 +173,8 @@ def settings_file() -> str:
 def sections() -> Iterator[tuple[str, type[BaseModel]]]:
     """Each section's name and class."""
     for name, info in Settings.model_fields.items():
-        section = info.annotation
-        assert section is not None
-        yield name, section
+        assert isinstance(info.annotation, type)
+        yield name, info.annotation
 
 
 def limits(info: FieldInfo) -> str:
@@ -181,10 +203,14 @@ def commands_page() -> str:
     return _page(
         "Commands",
         "`synchub/commands/`",
-        "Every command ends with 0 when it did what was asked, 1 when it could not and 2 when it was called wrongly.",
-        "What went wrong is one sentence on standard error. With `--json` standard output holds JSON and nothing",
-        "else. Commands that ask a hub mean the one that runs in `.synchub` (or `--data`), otherwise the store in",
-        "the settings (or `--redis`).",
+        *_prose(
+            """
+            Every command ends with 0 when it did what was asked, 1 when it could not and 2 when it was
+            called wrongly. What went wrong is one sentence on standard error. With `--json` standard
+            output holds JSON and nothing else. Commands that ask a hub mean the one that runs in
+            `.synchub` (or `--data`), otherwise the store in the settings (or `--redis`).
+            """
+        ),
         *lines,
     )
 
@@ -244,6 +270,10 @@ def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]
         _row(tuple("---" for _ in heads)),
         *(_row(tuple(cell.replace("|", "\\|") for cell in row)) for row in rows),
     ]
+
+
+def _prose(text: str) -> list[str]:
+    return textwrap.wrap(" ".join(text.split()), _WIDTH)
 
 
 def _row(cells: tuple[str, ...]) -> str:

@@ -15,6 +15,7 @@ import aiohttp
 from multidict import CIMultiDict
 
 from synchub.hub import Hub, open_hub
+from synchub.kit.tasks import end
 from synchub.pipeline import follow_feed
 from synchub.settings import (
     IngressSettings,
@@ -164,5 +165,4 @@ async def _running(work: Any) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end(task)

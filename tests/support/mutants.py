@@ -70,12 +70,12 @@ _OTHER_SCALE: Final = "  if row.version ~= '' and s.scale ~= '' and row.scale ~=
 MUTANTS: Final = (
     _mutant(
         "the last write wins",
-        ("if s.v ~= '' and row.version < s.v then", "if false then"),
+        ("if row.version < latest_version(s) then", "if false then"),
     ),
     _mutant(
         "versions are compared as doubles",
         (
-            "if s.v ~= '' and row.version < s.v then",
+            "if row.version < latest_version(s) then",
             "if s.v ~= '' and row.version ~= s.v and tonumber(row.version) <= tonumber(s.v) then",
         ),
     ),
@@ -201,11 +201,11 @@ MUTANTS: Final = (
     ),
     _mutant(
         "a read with an older version is taken",
-        ("  if versioned and row.version < s.v then", "  if false then"),
+        ("  if versioned and row.version < latest then", "  if false then"),
     ),
     _mutant(
         "a read that a push has overtaken is taken",
-        ("  local overtaken = s.pushed_at > row.at", "  local overtaken = false"),
+        ("  local overtaken = math.max(s.pushed_at, s.folded_at) > row.at", "  local overtaken = false"),
     ),
     _mutant(
         "an unversioned rise counts at once",
@@ -377,6 +377,17 @@ MUTANTS: Final = (
             "or state.gone ~= result.gone or state.degraded",
             "or state.gone ~= result.gone or state.by ~= result.by or state.degraded",
         ),
+    ),
+    _mutant(
+        "a folded change shuts out older ones",
+        (
+            "s.folded_v = oldest.v > s.folded_v and oldest.v or s.folded_v",
+            "s.v = oldest.v > s.v and oldest.v or s.v",
+        ),
+    ),
+    _mutant(
+        "a level older than a folded change is taken",
+        ("return s.folded_v > s.v and s.folded_v or s.v", "return s.v"),
     ),
     _mutant(
         "discontinuing is ignored",

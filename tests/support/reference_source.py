@@ -72,6 +72,8 @@ class Source:
     read_at: int = 0
     pushed_at: int = 0
     evidence: int = 0
+    folded_version: int | None = None
+    folded_at: int = 0
     behind: bool = False
     """The level came without a version after levels that had one: versions no longer order it."""
     changes: list[Change] = field(default_factory=list)
@@ -106,12 +108,13 @@ def judge_read(source: Source, report: Report) -> Verdict:
         return SUPERSEDED
     if _is_other_scale(source, report):
         return SCALE_MIXED
-    if report.version is not None and source.version is not None:
-        if report.version < source.version:
+    latest = _latest_version(source)
+    if report.version is not None and latest is not None:
+        if report.version < latest:
             return SUPERSEDED
-        if report.version > source.version:
+        if report.version > latest:
             return _take(source, report)
-    if source.pushed_at > report.at:
+    if max(source.pushed_at, source.folded_at) > report.at:
         return _take_if_not_higher(source, report, ask_when_lower="now")
     return _take(source, report)
 
@@ -144,7 +147,15 @@ def _is_other_scale(source: Source, report: Report) -> bool:
     return report.version is not None and source.scale not in {"", report.scale}
 
 
+def _latest_version(source: Source) -> int | None:
+    """The newest version that the level includes, by itself or through a change folded into it."""
+    known = [version for version in (source.version, source.folded_version) if version is not None]
+    return max(known, default=None)
+
+
 def _judge_by_version(source: Source, report: Report, version: int) -> Verdict:
+    if source.folded_version is not None and version < source.folded_version:
+        return SUPERSEDED
     if source.version is None:
         was_told_without_version = source.read_at > 0 or source.pushed_at > 0
         return _take_if_not_higher(source, report) if was_told_without_version else _take(source, report)
@@ -214,8 +225,8 @@ def _fold(source: Source, oldest: Change) -> None:
     if source.status == "K":
         source.level += oldest.amount
     if oldest.version is not None:
-        source.version = oldest.version if source.version is None else max(oldest.version, source.version)
-    source.pushed_at = max(source.pushed_at, oldest.at)
+        source.folded_version = max(oldest.version, source.folded_version or 0)
+    source.folded_at = max(source.folded_at, oldest.at)
 
 
 def _oldest_first(change: Change) -> tuple[int, int, int]:

@@ -275,6 +275,15 @@ def many_deltas_come_without_a_level(story: Story) -> None:
     story.then(delta(-1, version=5, at=201), *[delta(-1, at=300 + n, item="MUG") for n in range(40)], now=400)
 
 
+def a_change_comes_after_many_newer_ones(story: Story) -> None:
+    story.then(push(1000, version=1, at=1), push(1000, version=1, at=1, item="MUG"), now=1)
+    newer = [delta(1, at=100 + n, op=f"new-{n}") for n in range(40)]
+    newer_versions = [delta(1, version=100 + n, at=100 + n, item="MUG", op=f"mug-{n}") for n in range(40)]
+    story.then(*newer, *newer_versions, now=150)
+    story.then(delta(7, at=10, op="late"), delta(7, version=50, at=10, item="MUG", op="mug-late"), now=200)
+    story.then(push(900, version=60, at=210, item="MUG"), read(950, at=105), now=210)
+
+
 SCENARIOS: Final[tuple[Callable[[Story], None], ...]] = (
     older_versions_come_late,
     the_same_is_sent_twice,
@@ -310,6 +319,7 @@ SCENARIOS: Final[tuple[Callable[[Story], None], ...]] = (
     a_product_is_removed,
     an_item_is_mapped_anew,
     many_deltas_come_without_a_level,
+    a_change_comes_after_many_newer_ones,
 )
 
 
