@@ -45,10 +45,15 @@ _ANY_HOST: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - told apart f
 
 
 def read_hub_file(data: Path) -> dict[str, str] | None:
-    """Return the addresses of the hub that runs in a data folder, or None."""
+    """Return the addresses of the hub that runs in a data folder, or None.
+
+    One that was killed leaves its file behind; its process tells that it is gone.
+    """
     try:
         found: dict[str, str] = json.loads((data / HUB_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with contextlib.suppress(PermissionError):  # it runs, as somebody else
+            os.kill(int(found["pid"]), 0)
+    except (OSError, ValueError, KeyError):
         return None
     return found
 

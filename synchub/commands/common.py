@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from synchub.accounts.operations import Registry
 from synchub.accounts.vault import Vault
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from synchub.connector_kit.manifest import Manifest
 
+_URL_VARIABLE: Final = "SYNCHUB_REDIS__URL"
+
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add the options that every command takes."""
@@ -38,8 +41,9 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 def settings_of(args: argparse.Namespace, **sections: dict[str, Any]) -> Settings:
     """Resolve the settings for a command.
 
-    Without ``--redis`` and ``--data`` a hub running in the default data folder is
-    meant when there is one, else what the settings say.
+    Without ``--redis`` and ``--data`` the environment's ``SYNCHUB_REDIS__URL`` counts;
+    without that a hub running in the default data folder is meant when there is one,
+    else what the settings say.
 
     Raises:
         Misconfigured: no hub runs in the named folder, or a setting does not fit.
@@ -47,9 +51,9 @@ def settings_of(args: argparse.Namespace, **sections: dict[str, Any]) -> Setting
     sections = {name: dict(values) for name, values in sections.items()}
     if getattr(args, "redis", None):
         sections.setdefault("redis", {})["url"] = args.redis
-    else:
-        running = read_hub_file(args.data or DEFAULT_DATA) if hasattr(args, "data") else None
-        if running is None and getattr(args, "data", None):
+    elif args.data or _URL_VARIABLE not in os.environ:
+        running = read_hub_file(args.data or DEFAULT_DATA)
+        if running is None and args.data:
             msg = f"No hub runs in {args.data}. Start one with `synchub up --data {args.data}`."
             raise Misconfigured(msg)
         if running is not None:

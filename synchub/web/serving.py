@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import TYPE_CHECKING, Final, cast
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
 
 from synchub import metrics
 from synchub.errors import Misconfigured
 from synchub.kit.clock import monotonic_ms
+from synchub.web.problems import problem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -85,6 +87,25 @@ class HeadTimeout(asyncio.Protocol):
             self._timer = None
 
 
+class ProblemHandler(web.RequestHandler):
+    """Answers requests that are no HTTP with a problem document too, repeating nothing of them."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002 - the signature is aiohttp's
+        status: int = 500,
+        exc: BaseException | None = None,  # noqa: ARG002 - likewise
+        message: str | None = None,  # noqa: ARG002 - likewise
+    ) -> web.StreamResponse:
+        """Return the answer and let the connection end."""
+        detail = "The request is not well-formed HTTP." if status < HTTPStatus.INTERNAL_SERVER_ERROR else ""
+        answer = problem("invalid_request" if detail else "internal", status, detail)
+        answer.force_close()
+        return answer
+
+
 @contextlib.asynccontextmanager
 async def serving(app: web.Application, settings: ServerSettings) -> AsyncIterator[int]:
     """Serve until the block ends; yields the port. Several processes may share one port.
@@ -92,21 +113,23 @@ async def serving(app: web.Application, settings: ServerSettings) -> AsyncIterat
     Raises:
         Misconfigured: the address cannot be listened on.
     """
+    options: dict[str, Any] = {
+        "access_log": None,
+        "keepalive_timeout": settings.keepalive_ms / 1000,
+        "auto_decompress": False,
+    }
     runner = web.AppRunner(
-        app,
-        access_log=None,
-        handler_cancellation=True,
-        keepalive_timeout=settings.keepalive_ms / 1000,
-        shutdown_timeout=settings.drain_ms / 1000,
-        auto_decompress=False,
+        app, handler_cancellation=True, shutdown_timeout=settings.drain_ms / 1000, **options
     )
     await runner.setup()
     listener = _listen(settings.host, settings.port)
-    handlers = runner.server
-    assert handlers is not None  # noqa: S101 - set up just above
+    manager = runner.server
+    assert manager is not None  # noqa: S101 - set up just above
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: HeadTimeout(handlers(), settings.header_timeout_ms / 1000), sock=listener, backlog=_BACKLOG
+        lambda: HeadTimeout(ProblemHandler(manager, loop=loop, **options), settings.header_timeout_ms / 1000),
+        sock=listener,
+        backlog=_BACKLOG,
     )
     watch = asyncio.create_task(_watch_loop(), name="event-loop-lag")
     try:
