@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
@@ -57,6 +57,9 @@ async def measure_pickup(scale: Scale) -> list[Figure]:
     ]
 
 
+DELIVERY: Final = Delivery(account="bench", headers={}, body=PAYLOAD, arrived_at_us=0)
+
+
 async def read_queued(plan: HopPlan) -> list[int]:
     """Consume as a worker does and return each delivery's latency."""
     settings = load_settings(redis={"url": plan.url})
@@ -88,12 +91,8 @@ async def write_queued(plan: HopPlan) -> None:
     """Append as the receiver does; a header carries the moment."""
     redis = CoalescingRedis(load_settings(redis={"url": plan.url}).redis)
     await redis.execute("PING")
-    await on_schedule(plan, lambda at_ns: store.append(redis, _posted(at_ns)))
+    await on_schedule(plan, lambda at_ns: store.append(redis, DELIVERY, {"posted-ns": str(at_ns)}))
     await redis.close()
-
-
-def _posted(at_ns: int) -> Delivery:
-    return Delivery(account="bench", headers={"posted-ns": str(at_ns)}, body=PAYLOAD, arrived_at_us=0)
 
 
 if __name__ == "__main__":

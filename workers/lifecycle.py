@@ -23,7 +23,7 @@ from synchub.accounts.operations import Registry, align_roles
 from synchub.hub import Hub, check_start, open_hub
 from synchub.ingress.consumer import TROUBLE
 from synchub.kit.backoff import full_jitter_s
-from synchub.kit.tasks import end
+from synchub.kit.tasks import end, is_ending
 from synchub.logs import get_logger
 from synchub.redis import open_queue, queue_settings
 from synchub.web.app import build_probes
@@ -58,6 +58,7 @@ async def work(settings: Settings) -> None:
     async with open_hub(settings) as hub, aiohttp.ClientSession(trust_env=False) as http, _probes(hub):
         await check_start(hub)
         await _complete_accounts(hub)
+        spare_the_collector()
         _log.info("working")
         job = asyncio.create_task(_run_all(hub, http), name="work")
         waiting = asyncio.create_task(stop.wait(), name="wait-for-stop")
@@ -112,7 +113,7 @@ async def _run_jobs(hub: Hub, http: aiohttp.ClientSession) -> None:
 
 async def _forever(part: Callable[[], Awaitable[None]]) -> None:
     failures = 0
-    while True:
+    while not is_ending():
         started = asyncio.get_running_loop().time()
         try:
             await part()

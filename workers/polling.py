@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from synchub.connector_kit.http import AiohttpPlatformHttp
 from synchub.errors import Fault, UpstreamFailed, UpstreamRefused, UpstreamThrottled
 from synchub.ingress.consumer import TROUBLE
+from synchub.kit.tasks import is_ending
 from synchub.logs import get_logger
 from synchub.polling import operations as polling
 
@@ -62,7 +63,7 @@ class Nudger:
     async def run(self) -> None:
         """Start jobs for nudged accounts at once and for all others by the sweep, until cancelled."""
         sweep_s = self._hub.settings.refetch.sweep_every_ms / 1000
-        while True:
+        while not is_ending():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), sweep_s)
             if self._wake.is_set():

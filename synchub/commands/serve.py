@@ -10,6 +10,7 @@ import uvloop
 
 from synchub.commands.common import add_common, settings_of
 from synchub.hub import check_start, open_hub
+from synchub.kit.memory import spare_the_collector
 from synchub.kit.tasks import end
 from synchub.logs import get_logger, set_up_logs
 from synchub.pipeline import follow_feed
@@ -53,6 +54,7 @@ async def serve(settings: Settings) -> None:
         await check_start(hub)
         follower = asyncio.create_task(follow_feed(hub), name="follow-feed")
         async with serving(build_app(hub), settings.server) as port:
+            spare_the_collector()
             _log.info("serving", host=settings.server.host, port=port)
             waiting = asyncio.create_task(stop.wait(), name="wait-for-stop")
             await asyncio.wait([waiting, follower], return_when=asyncio.FIRST_COMPLETED)

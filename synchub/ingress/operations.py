@@ -86,19 +86,13 @@ class Gate:
             raise IngestFull(_FULL, retry_after_s=5)
         manifest = connector.manifest
         kept = {name: delivery.headers[name] for name in manifest.headers_kept if name in delivery.headers}
-        await store.append(self._redis, _with_headers(delivery, kept))
+        await store.append(self._redis, delivery, kept)
 
     async def _measure(self) -> None:
         if monotonic_ms() - self._measured_ms >= _LENGTH_AGE_MS:
             self._measured_ms = monotonic_ms()
             self._length = await store.length(self._redis)
             metrics.queue_depth.labels("ingest").set(self._length)
-
-
-def _with_headers(delivery: Delivery, headers: Mapping[str, str]) -> Delivery:
-    return type(delivery)(
-        account=delivery.account, headers=headers, body=delivery.body, arrived_at_us=delivery.arrived_at_us
-    )
 
 
 def normalize(

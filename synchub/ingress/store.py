@@ -23,9 +23,12 @@ GROUP: Final = "workers"
 _US_PER_MS: Final = 1000
 
 
-async def append(redis: Executes, delivery: Delivery) -> None:
-    """Append to the ingest stream; durable as soon as it returns (see ``appendfsync``)."""
-    await redis.execute("XADD", keyspace.ingest_stream(), "*", *_fields(delivery))
+async def append(redis: Executes, delivery: Delivery, kept: Mapping[str, str]) -> None:
+    """Append to the ingest stream, with the headers that the worker needs.
+
+    Durable as soon as it returns (see ``appendfsync``).
+    """
+    await redis.execute("XADD", keyspace.ingest_stream(), "*", *_fields(delivery, kept))
 
 
 async def length(redis: Executes) -> int:
@@ -77,7 +80,7 @@ async def finish(client: aioredis.Redis, ids: Sequence[str]) -> None:
 async def put_aside(client: aioredis.Redis, where: str, queued: Queued, *, reason: str, limit: int) -> None:
     """Move a delivery out of the way, keeping it whole, and free its place in the stream."""
     stream = keyspace.ingest_stream()
-    fields = (*_fields(queued.delivery), "reason", reason, "at", now_us())
+    fields = (*_fields(queued.delivery, queued.delivery.headers), "reason", reason, "at", now_us())
     async with client.pipeline(transaction=True) as pipe:
         pipe.execute_command("XADD", where, "MAXLEN", limit, "*", *fields)
         pipe.xack(stream, GROUP, queued.id)
@@ -99,7 +102,7 @@ async def oldest_aside_us(client: aioredis.Redis, where: str) -> int:
 
 async def return_aside(client: aioredis.Redis, where: str, entry: PutAside) -> None:
     """Put a delivery back into the ingest stream, in one step with its removal."""
-    fields = _fields(entry.queued.delivery)
+    fields = _fields(entry.queued.delivery, entry.queued.delivery.headers)
     async with client.pipeline(transaction=True) as pipe:
         pipe.execute_command("XADD", keyspace.ingest_stream(), "*", *fields)
         pipe.xdel(where, entry.id)
@@ -136,10 +139,10 @@ async def oldest_age_ms(client: aioredis.Redis) -> int:
     return max(0, now_us() // _US_PER_MS - int(entries[0][0].split(b"-")[0]))
 
 
-def _fields(delivery: Delivery) -> tuple[str | bytes | int, ...]:
+def _fields(delivery: Delivery, headers: Mapping[str, str]) -> tuple[str | bytes | int, ...]:
     return (
         "a", delivery.account, "t", delivery.arrived_at_us,
-        "h", orjson.dumps(dict(delivery.headers)), "b", delivery.body,
+        "h", orjson.dumps(dict(headers)), "b", delivery.body,
     )  # fmt: skip
 
 

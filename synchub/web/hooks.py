@@ -34,9 +34,9 @@ async def receive(request: web.Request) -> web.Response:
         metrics.delivery_answered(platform, error.code).inc()
         raise
     metrics.delivery_answered(platform, "accepted").inc()
-    return web.Response(
-        status=answer.status, body=answer.body.encode(), content_type=answer.content_type or None
-    )
+    if not answer.body:
+        return web.Response(status=answer.status)
+    return web.Response(status=answer.status, text=answer.body, content_type=answer.content_type)
 
 
 async def greet(request: web.Request) -> web.Response:  # noqa: ARG001 - the same for every account, known or not
