@@ -23,6 +23,7 @@ from synchub.accounts.operations import Registry, align_roles
 from synchub.hub import Hub, check_start, open_hub
 from synchub.ingress.consumer import TROUBLE
 from synchub.kit.backoff import full_jitter_s
+from synchub.kit.memory import spare_the_collector
 from synchub.kit.tasks import end, is_ending
 from synchub.logs import get_logger
 from synchub.redis import open_queue, queue_settings
