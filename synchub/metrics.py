@@ -71,6 +71,11 @@ events: Final = _counter("events_total", "Events by what became of them", "conne
 webhook_to_cache: Final = _latency(
     "webhook_to_cache_seconds", "From the arrival of a delivery to its effect", "connector"
 )
+webhook_to_agent: Final = _latency(
+    "webhook_to_agent_seconds",
+    "From the arrival of a report to its change being written to readers",
+    "transport",
+)
 source_event_timestamp: Final = _gauge(
     "source_event_timestamp_seconds", "Newest source time seen", "connector"
 )

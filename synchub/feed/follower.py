@@ -24,12 +24,14 @@ from synchub.logs import get_logger
 from synchub.redis import LOST, open_redis
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import redis.asyncio as aioredis
 
     from synchub.lua import Executes
     from synchub.redis import Part
     from synchub.settings import Settings
-    from synchub.stock.model import Position
+    from synchub.stock.model import FeedEntry, Position
 
 BEAT_TICK_S: Final = 0.02
 PROOF_EVERY_MS: Final = 1000
@@ -38,6 +40,7 @@ PAUSE_FIRST_S: Final = 0.05
 PAUSE_MAX_S: Final = 1.0
 
 _TROUBLE: Final = (*LOST, RedisError)
+_TO_AGENT: Final = metrics.webhook_to_agent.labels("sse")
 _log = get_logger(part="feed")
 
 
@@ -172,6 +175,7 @@ class FeedFollower:
             await self._restart(tail, broken)
             return
         tail.publish(entries, asof_ms=asof_ms, now_ms=monotonic_ms())
+        _time_the_way(entries)
         if raw:
             tail.last_entry = raw[-1][1]
 
@@ -262,3 +266,11 @@ class _Direct:
     async def execute(self, *command: Part) -> Any:
         """Send one command and return its answer."""
         return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no types here
+
+
+def _time_the_way(entries: Sequence[FeedEntry]) -> None:
+    """Measure from a report's arrival at the hub until its change was written to the readers."""
+    written_ms = now_ms()
+    for entry in entries:
+        if entry.reported_ms:
+            _TO_AGENT.observe(max(0, written_ms - entry.reported_ms) / 1000)
