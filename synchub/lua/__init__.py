@@ -3,10 +3,12 @@
 A script's first lines are its signature::
 
     -- Moves the number.
+    -- PARTS rules writing
     -- KEYS head ledger
     -- ARGV now_ms ... rows
     -- FLAGS allow-oom
 
+``PARTS`` are files of a folder of the script's name, read before its body.
 ``KEYS`` and ``ARGV`` become named locals of the script, so that its body never
 counts positions; a name after ``...`` is the rest of the arguments and is read
 through ``ARGV[rest_from + i]``. A call with other names than declared fails in
@@ -19,7 +21,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from importlib.resources import files
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from redis.exceptions import NoScriptError
@@ -81,7 +83,19 @@ def load(name: str) -> Script:
     Raises:
         ValueError: the head of the file does not declare KEYS and ARGV in the agreed form.
     """
-    return parse(name, (files(__name__) / f"{name}.lua").read_text(encoding="utf-8"))
+    return parse(name, text_of(name))
+
+
+def text_of(name: str) -> str:
+    """Return the whole text of a script: its head, the parts that the head names, its own body."""
+    folder = files(__name__)
+    lines = (folder / f"{name}.lua").read_text(encoding="utf-8").splitlines(keepends=True)
+    head = list(takewhile(lambda line: line.startswith("--"), lines))
+    named = [line.split()[2:] for line in head if line.startswith("-- PARTS ")]
+    parts = [
+        (folder / name / f"{part}.lua").read_text(encoding="utf-8") for part in chain.from_iterable(named)
+    ]
+    return "\n".join(["".join(head), *parts, "".join(lines[len(head) :])])
 
 
 def parse(name: str, text: str) -> Script:

@@ -8,11 +8,11 @@ found exactly once fails too: then the script has changed and the mutant must fo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import ResponseError
 
+from synchub import lua
 from tests.support.apply_driver import ApplyDriver
 from tests.support.reference_model import ReferenceModel
 from tests.support.scenarios import PARKED_MAX, SCENARIOS, tell
@@ -35,7 +35,7 @@ def mutate(mutant: Mutant) -> str:
     Raises:
         ValueError: an edit does not fit the shipped text exactly once.
     """
-    text = (files("synchub.lua") / "apply.lua").read_text(encoding="utf-8")
+    text = lua.text_of("apply")
     for old, new in mutant.edits:
         if text.count(old) != 1:
             msg = f"{mutant.name}: {text.count(old)} times in apply.lua: {old!r}"

@@ -1,0 +1,124 @@
+-- What an item is: its SKU, whether it is sold, and when it is gone.
+
+local function own_sources(state, account, item)
+  local found = {}
+  for field, s in pairs(state.sources) do
+    if s.account == account and s.item == item then
+      found[#found + 1] = field
+    end
+  end
+  table.sort(found)
+  return found
+end
+
+local function map_item(row)
+  local before = sku_of(row.account, row.item)
+  if before == row.sku then
+    return
+  end
+  redis.call('HSET', items_prefix .. row.account, row.item, row.sku)
+  sku_cache[row.account .. US .. row.item] = row.sku
+  if not before then
+    return
+  end
+  local state = load_sku(before)
+  for _, field in ipairs(own_sources(state, row.account, row.item)) do
+    local s = state.sources[field]
+    state.sources[field], state.changed[field], state.removed[field] = nil, nil, true
+    record(state, row, {field = 'status', place = s.place, from = effect_text(s), to = ''})
+  end
+  fetch_now(row)
+end
+
+local function remove_item(row, item)
+  local sku = sku_of(row.account, item)
+  local last = 0
+  if sku then
+    local state = load_sku(sku)
+    for _, field in ipairs(own_sources(state, row.account, item)) do
+      local s = state.sources[field]
+      if s.status ~= 'R' then
+        local before = effect_text(s)
+        s.status, s.level, s.deltas = 'R', 0, {}
+        keep_source(state, s)
+        last = record(state, {account = row.account, item = item, version = '', cause = row.cause, at = row.at},
+          {field = 'status', place = s.place, from = before, to = effect_text(s)})
+      end
+    end
+  end
+  if not role_of(row.account).own_items then
+    redis.call('HDEL', items_prefix .. row.account, item)
+    sku_cache[row.account .. US .. item] = nil
+  end
+  return last
+end
+
+local function describe(state)
+  return state.cat .. state.backorder .. '|' .. state.substitutes .. '|' .. state.incoming
+end
+
+-- Status, back-order and the rest of the catalogue; 0 when nothing differs.
+local function catalogue_change(row, sku)
+  local state = load_sku(sku)
+  local before, sold_before = describe(state), state.cat .. state.backorder
+  if row.status == 'A' or row.status == 'D' then
+    state.cat = row.status
+  end
+  if row.extra ~= '' then
+    local extra = cjson.decode(row.extra)
+    if extra.backorder ~= nil then
+      state.backorder = extra.backorder and '1' or '0'
+    end
+    state.substitutes = extra.substitutes or state.substitutes
+    state.incoming = extra.incoming or state.incoming
+  end
+  local after = describe(state)
+  if before == after then
+    return 0
+  end
+  state.answer_forced = sold_before ~= state.cat .. state.backorder
+  state.described = true
+  return record(state, row, {field = 'catalogue', place = '', from = before, to = after})
+end
+
+local function catalogue(row)
+  if row.op ~= '' then
+    if seen(row) then
+      return 'duplicate', 0
+    end
+    remember(row) -- what an item is has no version: a repeat would bring back what has changed since
+  end
+  local last = 0
+  if row.item == '' then
+    local key = group_prefix .. row.account .. ':' .. row.group
+    local members = redis.call('SMEMBERS', key)
+    table.sort(members)
+    for _, item in ipairs(members) do
+      last = math.max(last, row.status == 'R' and remove_item(row, item) or 0)
+    end
+    if row.status == 'R' then
+      redis.call('DEL', key)
+    end
+    return last > 0 and 'applied' or 'unchanged', last
+  end
+  if row.group ~= '' then
+    redis.call('SADD', group_prefix .. row.account .. ':' .. row.group, row.item)
+  end
+  if row.status == 'R' then
+    last = remove_item(row, row.item)
+    return last > 0 and 'applied' or 'unchanged', last
+  end
+  if row.sku ~= '' then
+    map_item(row)
+  end
+  local sku = sku_of(row.account, row.item)
+  if not sku then
+    return 'unchanged', 0
+  end
+  last = catalogue_change(row, sku)
+  release(row.account, row.item)
+  if last > 0 then
+    return 'applied', last
+  end
+  return (row.sku ~= '' or row.status == '') and 'released' or 'unchanged', 0
+end
