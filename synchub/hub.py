@@ -14,7 +14,7 @@ from synchub.errors import SynchubError
 from synchub.feed.operations import Feed
 from synchub.ingress.operations import Gate
 from synchub.logs import get_logger
-from synchub.redis import CoalescingRedis, check_store, open_redis, refuse_unsafe, store_errors
+from synchub.redis import CoalescingRedis, check_store, durability, open_redis, refuse_unsafe, store_errors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -86,6 +86,7 @@ async def check_start(hub: Hub) -> None:
     try:
         with store_errors():
             problems = await check_store(hub.client)
+            mode = await durability(hub.client)
     except SynchubError as error:
         _log.warning("store_away_at_start", reason=error.detail)
         return
@@ -93,3 +94,7 @@ async def check_start(hub: Hub) -> None:
         refuse_unsafe(problems)
     for sentence in problems:
         _log.warning("store_unsafe", reason=sentence)
+    if mode != "always":
+        _log.warning(
+            "store_durability", appendfsync=mode, reason="Power loss may cost what was just acknowledged."
+        )

@@ -23,6 +23,7 @@ from pydantic_settings import (
 from synchub.errors import Misconfigured
 
 DEFAULT_FILE = Path("config/synchub.toml")
+_FILE_VARIABLE = "SYNCHUB_CONFIG"
 
 
 class _Section(BaseModel):
@@ -201,7 +202,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources: explicit values, environment, file."""
-        file = Path(os.environ.get("SYNCHUB_CONFIG", DEFAULT_FILE))
+        file = Path(os.environ.get(_FILE_VARIABLE, DEFAULT_FILE))
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
 
 
@@ -212,6 +213,7 @@ def load_settings(**sections: dict[str, Any]) -> Settings:
         Misconfigured: a value that does not fit; the sentence names it and what would fit.
     """
     _refuse_unknown_names()
+    _refuse_missing_file()
     try:
         return Settings(**sections)  # type: ignore[arg-type]  # sections of unchecked values
     except ValidationError as problem:
@@ -222,7 +224,7 @@ def load_settings(**sections: dict[str, Any]) -> Settings:
 
 def _refuse_unknown_names() -> None:
     """A misspelt environment name must not silently do nothing."""
-    known = {"SYNCHUB_CONFIG"} | {
+    known = {_FILE_VARIABLE} | {
         f"SYNCHUB_{section}__{name}".upper()
         for section, field in Settings.model_fields.items()
         for name in getattr(field.annotation, "model_fields", {})
@@ -230,4 +232,12 @@ def _refuse_unknown_names() -> None:
     unknown = sorted(name for name in os.environ if name.startswith("SYNCHUB_") and name not in known)
     if unknown:
         msg = f"No such setting: {', '.join(unknown)}. `synchub config` lists them all."
+        raise Misconfigured(msg)
+
+
+def _refuse_missing_file() -> None:
+    """A file that was asked for must be there; the default one need not."""
+    named = os.environ.get(_FILE_VARIABLE)
+    if named and not Path(named).is_file():
+        msg = f"{_FILE_VARIABLE} names {named}, which is not there."
         raise Misconfigured(msg)

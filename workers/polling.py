@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+from synchub import metrics
 from synchub.connector_kit.http import AiohttpPlatformHttp
 from synchub.errors import Fault, UpstreamFailed, UpstreamRefused, UpstreamThrottled
 from synchub.ingress.consumer import TROUBLE
@@ -66,20 +68,31 @@ class Nudger:
         while not is_ending():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), sweep_s)
-            if self._wake.is_set():
-                await asyncio.sleep(_NUDGE_EVERY_S)
-                self._wake.clear()
-                wanted, self._wanted = self._wanted, set()
-            else:
-                wanted = {account.name for account in self._hub.directory.accounts()}
             with contextlib.suppress(*TROUBLE):
-                await self._start_jobs(wanted)
+                if self._wake.is_set():
+                    await asyncio.sleep(_NUDGE_EVERY_S)
+                    self._wake.clear()
+                    wanted, self._wanted = self._wanted, set()
+                    await self._start_jobs(wanted)
+                else:
+                    await self._sweep()
 
-    async def _start_jobs(self, names: set[str]) -> None:
+    async def _sweep(self) -> None:
+        due = await self._start_jobs({account.name for account in self._hub.directory.accounts()})
+        for platform, connector in self._hub.connectors.items():
+            if connector.client is not None:
+                metrics.refetch_due.labels(platform).set(due[platform])
+
+    async def _start_jobs(self, names: set[str]) -> Counter[str]:
+        """Start a job for each account that needs one; returns the items due by platform."""
+        redis, total = self._hub.redis, Counter[str]()
         for name in sorted(names):
             account = self._hub.directory.find_account(name)
             connector = self._hub.connectors.get(account.platform) if account else None
             if account is None or connector is None or connector.client is None:
                 continue
-            if await polling.has_work(self._hub.redis, account, connector):
+            due = await polling.count_due(redis, account)
+            total[connector.name] += due
+            if due and await polling.is_free(redis, account):
                 await self._queue.enqueue_job("fetch_levels", name)
+        return total

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from synchub.connector_kit.delivery import Delivery
 
 DEFAULT_MAX_BODY_BYTES: Final = 256 * 1024
-DEFAULT_DEDUPE_HOURS: Final = 96
 
 
 class Kind(StrEnum):
@@ -62,8 +61,6 @@ class Receive(_Table):
     keep_headers: tuple[str, ...] = ()
     """Headers that travel with the body to the worker, besides those named above."""
     max_body_bytes: int = DEFAULT_MAX_BODY_BYTES
-    dedupe_hours: int = DEFAULT_DEDUPE_HOURS
-    """Longer than the platform goes on retrying one delivery."""
 
 
 class Answer(_Table):

@@ -7,7 +7,7 @@ merchant's batch is refused as a whole, its deliveries are applied one by one.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import ResponseError
 
@@ -18,6 +18,7 @@ from synchub.keyspace import MerchantKeys
 from synchub.kit.clock import now_us
 from synchub.stock import operations as stock
 from synchub.stock.model import Outcome
+from synchub.stock.rules import ROW_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from synchub.lua import Executes
     from synchub.settings import Settings
     from synchub.stock.model import Applied
+
+_EVIDENCE: Final = ROW_FIELDS.index("evidence_ms")
 
 Verdict = Understood | Misunderstood | Failed
 
@@ -83,7 +86,9 @@ def count(verdicts: Iterable[Verdict], platforms: Mapping[str, Connector]) -> No
             continue
         arrived_us = verdict.queued.delivery.arrived_at_us
         metrics.webhook_to_cache.labels(connector.name).observe(max(0, now_us() - arrived_us) / 1e6)
-        metrics.source_event_timestamp.labels(connector.name).set(arrived_us / 1e6)
+        evidence_ms = max((int(row[_EVIDENCE]) for row in verdict.rows), default=0)
+        if evidence_ms:
+            metrics.source_event_timestamp.labels(connector.name).set(evidence_ms / 1000)
         for result in verdict.results:
             metrics.events.labels(connector.name, result.outcome.value).inc()
             if result.outcome is Outcome.DUPLICATE:

@@ -38,12 +38,14 @@ _RENEWALS: Final = 4
 """Signs of life per lease."""
 
 
-async def has_work(redis: Executes, account: AccountView, connector: Connector) -> bool:
-    """Whether items of the account are due and nobody is fetching them or has to wait."""
-    keys = MerchantKeys(account.merchant)
-    due = await store.count_due(redis, keys, account.name, now_ms=now_ms())
-    metrics.refetch_due.labels(connector.name).set(due)
-    return due > 0 and not await store.is_leased(redis, keys, account.name)
+async def count_due(redis: Executes, account: AccountView) -> int:
+    """How many items of the account are due to be fetched."""
+    return await store.count_due(redis, MerchantKeys(account.merchant), account.name, now_ms=now_ms())
+
+
+async def is_free(redis: Executes, account: AccountView) -> bool:
+    """Whether nobody is fetching for the account, and no pause is on."""
+    return not await store.is_leased(redis, MerchantKeys(account.merchant), account.name)
 
 
 async def fetch_due(

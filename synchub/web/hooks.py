@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from synchub import metrics
+from synchub.connector_kit.manifest import DEFAULT_MAX_BODY_BYTES
 from synchub.errors import BodyTooSlow, EncodingRefused, PayloadTooLarge, SynchubError
 from synchub.pipeline import accept_delivery
 from synchub.web.keys import HUB
@@ -78,10 +79,11 @@ def _too_large(limit: int) -> PayloadTooLarge:
 
 
 def _limit(hub: Hub, account: str) -> int:
+    """Return the connector's limit; the usual one where there is no account, so that none can be found."""
     found = hub.directory.find_account(account)
     connector = hub.connectors.get(found.platform) if found else None
-    upper = hub.settings.ingress.max_body_bytes
-    return min(upper, connector.manifest.receive.max_body_bytes) if connector else upper
+    own = connector.manifest.receive.max_body_bytes if connector else DEFAULT_MAX_BODY_BYTES
+    return min(hub.settings.ingress.max_body_bytes, own)
 
 
 def _public_url(hub: Hub, request: web.Request) -> str:

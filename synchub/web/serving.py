@@ -96,8 +96,8 @@ class ProblemHandler(web.RequestHandler):
         self,
         request: web.BaseRequest,  # noqa: ARG002 - the signature is aiohttp's
         status: int = 500,
-        exc: BaseException | None = None,  # noqa: ARG002 - likewise
-        message: str | None = None,  # noqa: ARG002 - likewise
+        exc: BaseException | None = None,  # noqa: ARG002 - the signature is aiohttp's
+        message: str | None = None,  # noqa: ARG002 - the signature is aiohttp's
     ) -> web.StreamResponse:
         """Return the answer and let the connection end."""
         detail = "The request is not well-formed HTTP." if status < HTTPStatus.INTERNAL_SERVER_ERROR else ""

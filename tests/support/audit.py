@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from synchub.connector_kit.delivery import Delivery
 from synchub.keyspace import dead_letters, ingest_stream, quarantine
@@ -22,12 +22,20 @@ from tests.support.wait import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from redis import Redis
+
     from tests.support.load import Load, Sent
     from tests.support.merchants import Merchant
     from tests.support.reader import FeedReader
-    from tests.support.valkey import Valkey
 
 _MAX_AGE_MS: Final = 900_000
+
+
+class HasClient(Protocol):
+    """A store that can be looked into."""
+
+    def client(self) -> Redis:
+        """A new client whose answers are text; close it after use."""
 
 
 class Entry(NamedTuple):
@@ -37,7 +45,7 @@ class Entry(NamedTuple):
     fields: dict[str, str]
 
 
-async def drained(valkey: Valkey, *, within_s: float = 20) -> None:
+async def drained(valkey: HasClient, *, within_s: float = 20) -> None:
     """Return when no delivery waits any more."""
     with valkey.client() as client:
         await eventually(
@@ -45,7 +53,7 @@ async def drained(valkey: Valkey, *, within_s: float = 20) -> None:
         )
 
 
-async def audit(valkey: Valkey, load: Load, reader: FeedReader | None = None) -> list[str]:
+async def audit(valkey: HasClient, load: Load, reader: FeedReader | None = None) -> list[str]:
     """Return every broken promise, after the reader has reached the head."""
     with valkey.client() as client:
         merchant = load.merchant

@@ -207,8 +207,9 @@ def commands_page() -> str:
             """
             Every command ends with 0 when it did what was asked, 1 when it could not and 2 when it was
             called wrongly. What went wrong is one sentence on standard error. With `--json` standard
-            output holds JSON and nothing else. Commands that ask a hub mean the one that runs in
-            `.synchub` (or `--data`), otherwise the store in the settings (or `--redis`).
+            output holds JSON and nothing else. Commands that ask a hub mean the store
+            of `--redis`, the hub that runs in `--data`, the store of `SYNCHUB_REDIS__URL`, the hub that
+            runs in `.synchub`, or the store in the settings: the first of these that there is.
             """
         ),
         *lines,

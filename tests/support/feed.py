@@ -244,7 +244,7 @@ def at_once(store: Store, levels: dict[str, int]) -> None:
     """Change several SKUs so that one read of the stream sees all of them."""
     client = store.client
     with client.pipeline() as pipe:
-        store.client = BufferedPipeline(pipe)  # type: ignore[assignment]
+        store.client = BufferedPipeline(pipe)  # type: ignore[assignment]  # stands in for the client
         for sku, level in levels.items():
             store.change(sku, level)
         pipe.execute()

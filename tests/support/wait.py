@@ -50,3 +50,13 @@ def eventually_true(
             msg = f"{what} did not come true within {within_s} s"
             raise AssertionError(msg)
         time.sleep(_PAUSE_S)
+
+
+async def lasting(seconds: float) -> None:
+    """Let a load or a fault last; never a way to wait for what comes of it."""
+    await asyncio.sleep(seconds)
+
+
+async def a_turn() -> None:
+    """Let every task that can go on do so once."""
+    await asyncio.sleep(0)

@@ -84,7 +84,7 @@ class TestLostContinuity:
             store.change("B", 5)
             await client.next("upd")
             with store.client.pipeline() as pipe:
-                live, store.client = store.client, BufferedPipeline(pipe)  # type: ignore[assignment]
+                live, store.client = store.client, BufferedPipeline(pipe)  # type: ignore[assignment]  # a stand-in
                 pipe.delete(MerchantKeys("acme").feed)
                 store.seq = store.feed_seq = 1
                 store.change("C", 5)
