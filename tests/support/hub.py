@@ -18,6 +18,7 @@ from synchub.hub import Hub, open_hub
 from synchub.kit.tasks import end
 from synchub.pipeline import follow_feed
 from synchub.settings import (
+    FeedSettings,
     IngressSettings,
     RedisSettings,
     RefetchSettings,
@@ -25,6 +26,7 @@ from synchub.settings import (
     ServerSettings,
     Settings,
     StockSettings,
+    WorkerSettings,
 )
 from synchub.web.app import build_app
 from synchub.web.serving import serving
@@ -41,7 +43,9 @@ _SECTIONS: Final = {
     "server": ServerSettings,
     "ingress": IngressSettings,
     "stock": StockSettings,
+    "feed": FeedSettings,
     "refetch": RefetchSettings,
+    "worker": WorkerSettings,
 }
 _ids = itertools.count(1)
 
