@@ -12,6 +12,7 @@ from synchub.accounts.vault import Vault
 from synchub.connector_kit.discovery import discover
 from synchub.errors import SynchubError
 from synchub.feed.operations import Feed
+from synchub.ingress.finishing import Finisher
 from synchub.ingress.operations import Gate
 from synchub.logs import get_logger
 from synchub.redis import CoalescingRedis, check_store, durability, open_redis, refuse_unsafe, store_errors
@@ -41,6 +42,7 @@ class Hub:
     directory: Directory
     """Who may send and ask, in memory: receiving and authentication touch no store."""
     gate: Gate
+    finisher: Finisher
     feed: Feed
 
 
@@ -59,6 +61,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     client = open_redis(settings.redis)
     directory = Directory(settings, vault, connectors)
     feed = Feed(settings, redis)
+    finisher = Finisher(client)
     directory.on_agent_gone = lambda agent: feed.dismiss(agent.merchant, agent.name)
     try:
         async with directory.following():
@@ -70,9 +73,11 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 vault=vault,
                 directory=directory,
                 gate=Gate(redis, settings.ingress),
+                finisher=finisher,
                 feed=feed,
             )
     finally:
+        await finisher.close()
         await redis.close()
         await client.aclose()
 

@@ -81,8 +81,12 @@ def scrub(event: Event, hint: Hint) -> Event | None:
     request = event.get("request")
     if request:
         event["request"] = {key: request[key] for key in ("method", "url") if key in request}
-    for key in ("breadcrumbs", "extra", "user"):
+    for key in ("breadcrumbs", "extra", "user", "logentry", "message"):
         event.pop(key, None)  # type: ignore[misc]  # a TypedDict wants literal keys
+    for one in event.get("exception", {}).get("values", []):
+        # Libraries repeat in their messages what they could not read; ours hold no secret.
+        if one.get("module") != SynchubError.__module__:
+            one.pop("value", None)
     return event
 
 

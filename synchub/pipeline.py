@@ -53,7 +53,7 @@ async def accept_delivery(
 async def apply_deliveries(hub: Hub, batch: Sequence[Queued]) -> list[Understood | Misunderstood | Failed]:
     """Bring a batch of queued deliveries to their effect; one verdict each, in order.
 
-    ``Understood`` deliveries have been applied, published and are finished.
+    ``Understood`` deliveries have been applied and published, and soon leave the stream.
     ``Misunderstood`` ones are in quarantine. ``Failed`` ones wait for their next
     try or are dead letters. May be called again with the same deliveries.
 
@@ -67,7 +67,7 @@ async def apply_deliveries(hub: Hub, batch: Sequence[Queued]) -> list[Understood
     for verdict in verdicts:
         if not isinstance(verdict, Understood):
             await ingress.put_aside(hub.client, verdict, hub.settings.ingress)
-    await ingress.finish(hub.client, verdicts)
+    await hub.finisher.finish(verdicts)
     return verdicts
 
 

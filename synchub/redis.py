@@ -111,7 +111,8 @@ def queue_settings(settings: RedisSettings) -> ArqSettings:
 def open_queue(settings: RedisSettings) -> ArqRedis:
     """Build a client that enqueues jobs; it connects when it is first used."""
     pool = _pool(settings.queue_url or settings.url, settings, blocking_ms=0, connections_max=4)
-    return ArqRedis(pool_or_conn=pool)
+    # Not by its constructor, which would leave the connections open when the client is closed.
+    return cast("ArqRedis", ArqRedis.from_pool(pool))
 
 
 @contextlib.contextmanager
@@ -140,15 +141,18 @@ def is_refusal(problem: RedisError) -> bool:
 class CoalescingRedis:
     """Many tasks, one connection, one write per turn of the event loop.
 
-    Safe for any command that neither blocks nor changes the connection's state.
+    Safe for any command that does not change the connection's state. One that blocks
+    holds up whatever comes after it, so a caller with blocking reads has its own
+    (``blocking_ms`` is added to the time-out).
     Order of execution is the order of the calls. After a failure the connection
     is built anew by the next call. redis-py opens it (authentication, TLS); then
     replies are parsed as they arrive, since one awaited read per reply costs a
     sixth of a receiver's throughput.
     """
 
-    def __init__(self, settings: RedisSettings) -> None:
+    def __init__(self, settings: RedisSettings, *, blocking_ms: int = 0) -> None:
         self._settings = settings
+        self._timeout_s = (settings.command_timeout_ms + blocking_ms) / 1000
         self._pool = open_redis(settings).connection_pool
         self._unsent: list[tuple[tuple[Part, ...], asyncio.Future[Any]]] = []
         self._pipe: _Pipe | None = None
@@ -211,7 +215,7 @@ class CoalescingRedis:
         except asyncio.CancelledError:
             await connection.disconnect(nowait=True)
             raise
-        self._pipe = _Pipe(connection, timeout_s=self._settings.command_timeout_ms / 1000)
+        self._pipe = _Pipe(connection, timeout_s=self._timeout_s)
         self._flush()
 
     def _fail_unsent(self, fault: Exception) -> None:

@@ -1,7 +1,7 @@
 """The loop that takes deliveries from the ingest stream, in every worker process.
 
-Whatever happens to the store (restart, flush, fail-over, loading), the loop
-builds its group anew and goes on; a delivery taken by a worker that died is
+Whatever happens to the store (restart, flush, fail-over, loading), the loops
+build their group anew and go on; a delivery taken by a worker that died is
 taken over by another one. Deliveries are only finished by their handler, so a
 crash anywhere means that they are handled again.
 """
@@ -20,7 +20,7 @@ from synchub.ingress import store
 from synchub.kit.backoff import full_jitter_s
 from synchub.kit.tasks import is_ending
 from synchub.logs import get_logger
-from synchub.redis import LOST, open_redis
+from synchub.redis import LOST, CoalescingRedis, open_redis
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -43,7 +43,8 @@ class Consumer:
         self.name = name
         self._settings = settings
         self._handle = handle
-        self._client = open_redis(settings.redis, blocking_ms=_BLOCK_MS, connections_max=2)
+        self._reader = CoalescingRedis(settings.redis, blocking_ms=_BLOCK_MS)
+        self._client = open_redis(settings.redis, connections_max=2)
         self._log = get_logger(worker=name)
         self._healthy = True
         self.failures = 0
@@ -59,6 +60,7 @@ class Consumer:
 
     async def close(self) -> None:
         """Give the connections back."""
+        await self._reader.close()
         await self._client.aclose()
 
     async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -75,9 +77,8 @@ class Consumer:
                 await self._restore_group(trouble)
 
     async def _take_new(self) -> None:
-        batch = await store.take_new(
-            self._client, self.name, count=self._settings.ingress.batch_max, block_ms=_BLOCK_MS
-        )
+        size = self._settings.ingress.batch_max
+        batch = await store.take_new(self._reader, self.name, count=size, block_ms=_BLOCK_MS)
         if batch:
             await self._handle(batch)
 

@@ -136,11 +136,6 @@ async def put_aside(
         )
 
 
-async def finish(client: aioredis.Redis, verdicts: Sequence[Understood | Misunderstood | Failed]) -> None:
-    """Take the applied deliveries of a batch off the ingest stream."""
-    await store.finish(client, [verdict.queued.id for verdict in verdicts if isinstance(verdict, Understood)])
-
-
 async def drop_silent_workers(client: aioredis.Redis, *, idle_ms: int) -> int:
     """Forget workers that have been silent for ``idle_ms`` and own no delivery; returns how many."""
     with store_errors():

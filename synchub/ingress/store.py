@@ -45,12 +45,15 @@ async def ensure_group(client: aioredis.Redis) -> None:
             raise
 
 
-async def take_new(client: aioredis.Redis, worker: str, *, count: int, block_ms: int) -> list[Queued]:
+async def take_new(redis: Executes, worker: str, *, count: int, block_ms: int) -> list[Queued]:
     """Take deliveries that no worker has seen; waits up to ``block_ms`` for one."""
-    answer = await client.xreadgroup(
-        GROUP, worker, {keyspace.ingest_stream(): ">"}, count=count, block=block_ms
-    )
-    return [_queued(entry_id, fields, tries=1) for _, entries in answer or [] for entry_id, fields in entries]
+    command = ("XREADGROUP", "GROUP", GROUP, worker, "COUNT", count, "BLOCK", block_ms)
+    answer = await redis.execute(*command, "STREAMS", keyspace.ingest_stream(), ">")
+    return [
+        _queued(entry_id, dict(zip(flat[::2], flat[1::2], strict=True)), tries=1)
+        for _, entries in answer or []
+        for entry_id, flat in entries
+    ]
 
 
 async def take_over(client: aioredis.Redis, worker: str, *, count: int, idle_ms: int) -> list[Queued]:

@@ -47,9 +47,11 @@ async def obstacles(hub: Hub) -> list[str]:
         metrics.redis_config_safe.set(0)
         return [error.detail]
     metrics.redis_config_safe.set(0 if problems else 1)
+    if hub.settings.redis.unsafe == "report":
+        problems = []
     if not hub.directory.is_loaded:
         problems.append("Accounts and agents have not been read yet.")
-    return problems if hub.settings.redis.unsafe == "refuse" else []
+    return problems
 
 
 async def show_metrics(request: web.Request) -> web.Response:

@@ -97,7 +97,7 @@ class Bench:
     async def take_and_die(self, name: str = "dead", count: int = 100) -> list[str]:
         """Take deliveries as a worker that then never does anything again."""
         await store.ensure_group(self.hub.client)
-        taken = await store.take_new(self.hub.client, name, count=count, block_ms=10)
+        taken = await store.take_new(self.hub.redis, name, count=count, block_ms=10)
         return [queued.id for queued in taken]
 
     async def _is_drained(self) -> bool:
@@ -142,7 +142,7 @@ async def test_changes_of_one_sku_count_in_whatever_order_they_are_applied(bench
     await bench.counts_from_zero("TEE")
     for number in range(100):
         await bench.queue(body_of(delta("TEE", 1)), message_id=f"m{number}")
-    early = await store.take_new(bench.hub.client, "slow", count=50, block_ms=10)
+    early = await store.take_new(bench.hub.redis, "slow", count=50, block_ms=10)
     async with bench.consuming("quick"):
         await eventually(lambda: _is(bench, "TEE", 50), what="the later half")
         await apply_deliveries(bench.hub, early)
@@ -195,10 +195,11 @@ async def test_what_was_applied_and_not_finished_is_not_applied_again(
     await bench.counts_from_zero()
     await bench.queue(body_of(delta("TEE", 5)), message_id="m1")
     await store.ensure_group(bench.hub.client)
-    batch = await store.take_new(bench.hub.client, "dead", count=10, block_ms=10)
+    batch = await store.take_new(bench.hub.redis, "dead", count=10, block_ms=10)
     with monkeypatch.context() as crashed:
         crashed.setattr("synchub.ingress.store.finish", mock.AsyncMock())
         await apply_deliveries(bench.hub, batch)
+        await bench.hub.finisher.close()
     assert await bench.number("TEE") == 5
     async with bench.consuming():
         await bench.drained()
@@ -275,6 +276,7 @@ async def test_a_store_that_refuses_is_no_try_of_the_delivery(bench: Bench) -> N
         if refusals <= 8:
             raise StoreUnavailable
         await apply_deliveries(bench.hub, batch)
+        await bench.hub.finisher.close()
 
     await bench.queue(body_of(level("TEE", 4), sequence=1), message_id="m1")
     async with bench.consuming(handle=handle):
