@@ -109,7 +109,12 @@ async def _run_jobs(hub: Hub, http: aiohttp.ClientSession) -> None:
     try:
         await worker.async_run()
     finally:
-        await worker.close()
+        try:
+            await worker.close()
+        except asyncio.CancelledError:
+            # arq's own: it cancels jobs in hand and lets one through that was waiting for Redis.
+            if is_ending():
+                raise
 
 
 async def _forever(part: Callable[[], Awaitable[None]]) -> None:

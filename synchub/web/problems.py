@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -60,12 +61,10 @@ async def problems(
     except ConnectionError:
         raise
     except Exception as fault:  # noqa: BLE001 - the last door before the caller; reported, and answered plainly
-        _log.error(
-            "request_failed",
-            route=str(request.match_info.route.name),
-            fault=type(fault).__name__,
-            exc_info=fault,
-        )
+        route = str(request.match_info.route.name)
+        frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(fault.__traceback__)]
+        # Not its message: a library's may repeat what the request carried.
+        _log.error("request_failed", route=route, fault=type(fault).__name__, frames=frames)
         sentry_sdk.capture_exception(fault)
         return problem("internal", 500, "The hub has a fault; it has been reported.")
 

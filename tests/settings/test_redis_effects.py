@@ -49,7 +49,7 @@ async def test_stock_lies_in_the_database_of_the_url(redis_url: str, valkey: Val
     assert keys(valkey, 0) == set()
 
 
-# ------------------------------------------------------------------------------------------------ the queue
+# -------------------------------------------------------------------------------------------------- the queue
 
 
 async def test_jobs_are_put_where_the_queue_url_says(redis_url: str, valkey: Valkey) -> None:
@@ -60,16 +60,23 @@ async def test_jobs_are_put_where_the_queue_url_says(redis_url: str, valkey: Val
     assert keys(valkey, 0) == set()
 
 
+# arq closes its connections by a name that redis-py no longer likes.
+@pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")
 async def test_a_worker_takes_its_jobs_from_where_the_queue_url_says(redis_url: str, valkey: Valkey) -> None:
     settings = settings_with(redis_url, redis={"queue_url": database(redis_url, 1)})
     async with opened_hub(settings) as hub, aiohttp.ClientSession() as http:
         working = asyncio.create_task(lifecycle._run_all(hub, http))
-        await eventually(lambda: "arq:queue:health-check" in keys(valkey, 1), what="a worker at the queue")
+        await eventually(lambda: has_done_a_job(keys(valkey, 1)), what="a worker at the queue")
         await end(working)
     assert not any(key.startswith("arq:") for key in keys(valkey, 0))
 
 
-# ------------------------------------------------------------------------------------------------- the waits
+def has_done_a_job(found: set[str]) -> bool:
+    """Every worker does one as it starts; its mark stays for a minute, its place in the queue does not."""
+    return "arq:queue" not in found and any(key.startswith("arq:in-progress:cron:tidy") for key in found)
+
+
+# -------------------------------------------------------------------------------------------------- the waits
 
 
 async def test_a_command_on_the_hot_path_is_given_up_after_the_command_timeout(
@@ -123,7 +130,7 @@ def unaccepting() -> Iterator[str]:
         yield f"redis://127.0.0.1:{address[1]}/0"
 
 
-# ------------------------------------------------------------------------------------------ an unsafe server
+# ------------------------------------------------------------------------------------------- an unsafe server
 
 
 async def test_a_hub_refuses_to_start_on_an_unsafe_server(own_valkey: StartValkey) -> None:
@@ -144,7 +151,7 @@ async def test_a_hub_told_to_report_only_starts_on_an_unsafe_server_and_is_ready
 
 async def test_a_hub_told_to_report_only_is_not_ready_before_it_knows_its_accounts(redis_url: str) -> None:
     async with running_hub(redis_url, redis={"unsafe": "report"}) as site:
-        site.hub.directory.is_loaded = False
+        site.hub.directory.loaded.clear()
         heard = await site.ask("GET", "/readyz")
         assert heard.status == 503
         assert b"Accounts" in heard.body

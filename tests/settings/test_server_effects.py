@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import pytest
@@ -29,13 +29,14 @@ from tests.support.wait import eventually
 from workers import lifecycle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
     from pathlib import Path
 
     from synchub.connector_kit.delivery import Delivery
 
-MOMENT_S = 2.0
+MOMENT_S: Final = 2.0
 """Shorter than every default of the times below."""
+SYNCHUB: Final = (sys.executable, "-m", "synchub")
 
 
 class Doors:
@@ -96,14 +97,15 @@ async def test_an_idle_connection_is_closed_after_the_keepalive_time(doors: Door
         assert await caller.is_closed()
 
 
-# -------------------------------------------------------------------------------------------------- public_url
+# ------------------------------------------------------------------------------------------------- public_url
 
 
 async def test_what_a_signature_covers_begins_with_the_public_url(redis_url: str) -> None:
     public = {"public_url": "https://hub.example.com/"}
     seen: list[str] = []
 
-    def verify(delivery: Delivery, _: Sequence[str], *, now_ms: int) -> None:
+    def verify(delivery: Delivery, secrets: Sequence[str], *, now_ms: int) -> None:
+        assert secrets
         assert now_ms
         seen.append(delivery.url)
 
@@ -115,8 +117,7 @@ async def test_what_a_signature_covers_begins_with_the_public_url(redis_url: str
 
 def test_a_new_account_is_told_an_address_at_the_public_url(redis_url: str, tmp_path: Path) -> None:
     told = subprocess.run(
-        [sys.executable, "-m", "synchub", "account", "add", "standard", "--merchant", "acme"]
-        + ["--redis", redis_url, "--json"],
+        [*SYNCHUB, "account", "add", "standard", "--merchant", "acme", "--redis", redis_url, "--json"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "SYNCHUB_SERVER__PUBLIC_URL": "https://hub.example.com"},
         cwd=tmp_path,
         capture_output=True,
@@ -125,7 +126,7 @@ def test_a_new_account_is_told_an_address_at_the_public_url(redis_url: str, tmp_
     assert json.loads(told.stdout)["url"] == "https://hub.example.com/hooks/acme-standard"
 
 
-# ---------------------------------------------------------------------------------------------------- drain_ms
+# --------------------------------------------------------------------------------------------------- drain_ms
 
 
 async def test_an_open_request_is_let_end_within_the_drain_time(doors: Doors) -> None:
@@ -149,12 +150,10 @@ async def test_readers_are_sent_away_within_the_drain_time(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     merchant = await add_merchant(redis_url)
-    port, stops = free_port(), tell_to_stop(monkeypatch)
+    port, stops = free_port(), ways_to_stop(monkeypatch)
     async with aiohttp.ClientSession() as session:
-        with within_tests(monkeypatch):
-            serving_it = asyncio.create_task(
-                serve(settings_with(redis_url, server={"port": port, "drain_ms": 150}))
-            )
+        settings = settings_with(redis_url, server={"port": port, "drain_ms": 150})
+        serving_it = asyncio.create_task(serve(settings))
         await eventually(lambda: accepts("127.0.0.1", port))
         headers = {"Authorization": f"Bearer {merchant.key}"}
         url = f"http://127.0.0.1:{port}/v1/feed"
@@ -168,15 +167,29 @@ async def test_readers_are_sent_away_within_the_drain_time(
             await serving_it
 
 
+def ways_to_stop(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """Let a whole api process run as a task: its signals, its search for files and its memory are ours."""
+    stops: list[Callable[[], None]] = []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "add_signal_handler", lambda _, stop: stops.append(stop))
+    monkeypatch.setattr("synchub.hub.discover", lambda: dict(CONNECTORS))
+    monkeypatch.setattr("synchub.commands.serve.spare_the_collector", lambda: None)
+    return stops
+
+
+async def until(reader: aiohttp.ClientResponse, event: bytes) -> None:
+    """Read a feed up to an event."""
+    while event not in (line := await reader.content.readline()):
+        assert line, f"the feed has ended before {event!r}"
+
+
 @contextlib.asynccontextmanager
 async def asked(
     doors: Doors, *, drain_ms: int
-) -> AsyncIterator[tuple[asyncio.Task[str], Callable[[], object]]]:
+) -> AsyncIterator[tuple[asyncio.Task[str], Callable[[], Coroutine[Any, Any, None]]]]:
     """Have a request wait inside a server that the test may leave."""
     served = contextlib.AsyncExitStack()
-    port = await served.enter_async_context(
-        serving(doors.app(), ServerSettings(port=0, drain_ms=drain_ms))
-    )
+    port = await served.enter_async_context(serving(doors.app(), ServerSettings(port=0, drain_ms=drain_ms)))
     async with aiohttp.ClientSession() as session:
         asking = asyncio.create_task(text_of(session, f"http://127.0.0.1:{port}/"))
         await doors.entered.wait()
@@ -193,7 +206,7 @@ async def text_of(session: aiohttp.ClientSession, url: str) -> str:
         return await answer.text()
 
 
-# -------------------------------------------------------------------------------------------------- the worker
+# ------------------------------------------------------------------------------------------------- the worker
 
 
 async def test_a_worker_with_a_port_answers_probes_there(redis_url: str) -> None:

@@ -1,0 +1,165 @@
+"""No setting without an effect: which tests would fail if a setting did nothing.
+
+Whoever adds a setting writes the test of its effect first, and names it here.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Final
+
+import pytest
+from pydantic import BaseModel
+
+from synchub.settings import Settings
+from tests.support.source import ROOT, tree
+
+
+def _effects(section: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"tests/settings/test_{section}_effects.py::{name}" for name in names)
+
+
+EFFECT_TESTS: Final[dict[str, tuple[str, ...]]] = {
+    "redis.url": _effects("redis", "test_stock_lies_in_the_database_of_the_url"),
+    "redis.queue_url": _effects(
+        "redis",
+        "test_jobs_are_put_where_the_queue_url_says",
+        "test_a_worker_takes_its_jobs_from_where_the_queue_url_says",
+    ),
+    "redis.command_timeout_ms": _effects(
+        "redis",
+        "test_a_command_on_the_hot_path_is_given_up_after_the_command_timeout",
+        "test_every_other_command_is_given_up_after_the_command_timeout",
+    ),
+    "redis.connect_timeout_ms": _effects(
+        "redis", "test_a_connection_that_is_not_accepted_is_given_up_after_the_connect_timeout"
+    ),
+    "redis.waiting_max": (
+        "tests/stores/test_redis_client.py::test_too_many_waiting_commands_are_refused_at_once",
+    ),
+    "redis.unsafe": _effects(
+        "redis", "test_a_hub_told_to_report_only_starts_on_an_unsafe_server_and_is_ready"
+    ),
+    "server.host": _effects("server", "test_it_listens_at_the_host_and_nowhere_else"),
+    "server.port": _effects("server", "test_it_listens_on_the_port"),
+    "server.public_url": _effects(
+        "server",
+        "test_what_a_signature_covers_begins_with_the_public_url",
+        "test_a_new_account_is_told_an_address_at_the_public_url",
+    ),
+    "server.header_timeout_ms": ("tests/web/test_hooks.py::test_a_head_that_does_not_end_is_cut_off",),
+    "server.body_timeout_ms": ("tests/web/test_hooks.py::test_a_body_that_does_not_end_is_answered_408",),
+    "server.keepalive_ms": _effects("server", "test_an_idle_connection_is_closed_after_the_keepalive_time"),
+    "server.drain_ms": _effects(
+        "server",
+        "test_an_open_request_is_cut_off_after_the_drain_time",
+        "test_readers_are_sent_away_within_the_drain_time",
+    ),
+    "ingress.stream_max": (
+        "tests/web/test_hooks.py::test_a_full_ingest_stream_is_answered_503_until_it_is_worked_off",
+    ),
+    "ingress.max_body_bytes": ("tests/web/test_hooks.py::test_the_hubs_own_limit_is_above_every_connectors",),
+    "ingress.batch_max": _effects(
+        "ingress",
+        "test_a_worker_takes_no_more_than_a_batch_at_once",
+        "test_a_script_applies_no_more_changes_than_a_batch",
+    ),
+    "ingress.claim_idle_ms": _effects(
+        "ingress", "test_a_failed_delivery_is_tried_again_as_soon_as_the_claim_times_say"
+    ),
+    "ingress.claim_every_ms": _effects(
+        "ingress", "test_a_failed_delivery_is_tried_again_as_soon_as_the_claim_times_say"
+    ),
+    "ingress.tries_max": _effects("ingress", "test_a_delivery_that_failed_so_many_times_is_a_dead_letter"),
+    "ingress.dead_max": _effects(
+        "ingress", "test_no_more_dead_letters_are_kept_than_the_limit_and_these_are_the_newest"
+    ),
+    "ingress.quarantine_max": _effects(
+        "ingress", "test_no_more_is_quarantined_than_the_limit_and_this_is_the_newest"
+    ),
+    "ingress.future_skew_ms": _effects(
+        "ingress", "test_a_source_time_further_ahead_than_the_skew_is_quarantined"
+    ),
+    "stock.max_age_ms": _effects(
+        "stock", "test_a_source_silent_for_longer_than_the_age_makes_the_answer_degraded"
+    ),
+    "stock.low_threshold": _effects(
+        "stock", "test_below_the_threshold_an_item_is_low", "test_the_feed_calls_low_what_the_threshold_says"
+    ),
+    "stock.parked_max": _effects("stock", "test_so_many_items_may_wait_for_a_mapping_and_no_more"),
+    "stock.ledger_max": _effects("stock", "test_about_so_many_entries_of_the_ledger_are_kept"),
+    "stock.seen_hours": _effects(
+        "stock",
+        "test_a_repeat_long_after_the_hours_is_not",
+        "test_ids_are_kept_in_the_store_no_longer_than_the_hours_and_two_days",
+    ),
+    "feed.retained": _effects("stock", "test_about_so_many_entries_of_the_feed_are_kept"),
+    "feed.bound_ms": _effects("feed", "test_a_reader_that_asks_for_no_bound_is_granted_the_setting"),
+    "feed.read_block_ms": _effects("feed", "test_an_idle_feed_is_verified_as_often_as_one_read_waits"),
+    "feed.read_max": _effects("feed", "test_no_more_changes_are_taken_in_one_read_than_the_limit"),
+    "feed.snapshot_part": _effects("feed", "test_a_part_of_a_snapshot_holds_no_more_items_than_the_limit"),
+    "feed.skus_max": _effects("feed", "test_a_reader_may_name_so_many_skus_and_no_more"),
+    "feed.readers_max": (
+        "tests/web/test_feed_ends.py::TestRefusals::test_a_process_may_have_so_many_readers",
+    ),
+    "feed.readers_per_agent": (
+        "tests/web/test_feed_ends.py::TestRefusals::test_an_agent_may_have_so_many_readers",
+    ),
+    "feed.buffer_max_bytes": _effects(
+        "feed", "test_a_reader_that_lets_more_than_the_buffer_pile_up_is_sent_away"
+    ),
+    "feed.connection_age_ms": (
+        "tests/web/test_feed_ends.py::TestLeaving::test_a_connection_ends_at_its_age",
+    ),
+    "refetch.confirm_after_ms": _effects("stock", "test_an_unversioned_fall_is_confirmed_after_so_long"),
+    "refetch.sweep_every_ms": _effects("refetch", "test_what_is_due_is_found_by_the_next_sweep"),
+    "refetch.deadline_ms": _effects(
+        "refetch", "test_an_answer_that_is_not_complete_by_the_deadline_is_a_failure"
+    ),
+    "refetch.backoff_base_ms": _effects(
+        "refetch", "test_the_first_pause_after_a_failure_is_no_longer_than_the_base"
+    ),
+    "refetch.backoff_max_ms": _effects("refetch", "test_no_pause_after_failures_is_longer_than_the_longest"),
+    "refetch.answer_max_bytes": _effects("refetch", "test_a_larger_answer_than_the_limit_is_a_failure"),
+    "worker.port": _effects("server", "test_a_worker_with_a_port_answers_probes_there"),
+    "secrets.key": _effects("secrets_and_log", "test_the_key_decides_what_opens_whatever_the_file_holds"),
+    "secrets.key_file": _effects("secrets_and_log", "test_without_a_key_the_file_decides_what_opens"),
+    "secrets.rotation_overlap_hours": _effects(
+        "secrets_and_log", "test_the_old_secret_is_accepted_for_the_overlap_and_no_longer"
+    ),
+    "log.level": _effects("secrets_and_log", "test_nothing_below_the_level_is_written"),
+    "log.form": _effects("secrets_and_log", "test_lines_of_the_console_form_are_for_a_person"),
+    "log.sentry_dsn": _effects(
+        "secrets_and_log", "test_faults_of_ours_are_reported_without_anything_a_request_carried"
+    ),
+}
+
+
+def test_every_setting_is_proved_to_have_an_effect() -> None:
+    assert list(EFFECT_TESTS) == [f"{section}.{name}" for section, name in _settings()]
+
+
+@pytest.mark.parametrize("test", sorted({test for tests in EFFECT_TESTS.values() for test in tests}))
+def test_a_test_of_an_effect_exists(test: str) -> None:
+    path, *names = test.split("::")
+    found: ast.AST = tree(ROOT / path)
+    for name in names:
+        found = _inside(found, name)
+    assert isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef)
+
+
+def _settings() -> list[tuple[str, str]]:
+    found = []
+    for section, field in Settings.model_fields.items():
+        assert isinstance(field.annotation, type)
+        assert issubclass(field.annotation, BaseModel)
+        found += [(section, name) for name in field.annotation.model_fields]
+    return found
+
+
+def _inside(node: ast.AST, name: str) -> ast.AST:
+    kinds = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    [found] = [
+        child for child in ast.iter_child_nodes(node) if isinstance(child, kinds) and child.name == name
+    ]
+    return found
