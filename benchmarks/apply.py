@@ -46,6 +46,7 @@ async def measure_apply(url: str, *, rounds: int) -> ApplyCost:
     observer: Redis = Redis.from_url(url)
     redis = CoalescingRedis(settings.redis)
     try:
+        await redis.execute("FLUSHALL")
         await redis.execute("HSET", KEYS.roles, ACCOUNT, ROLE)
         # The first change of a SKU creates it: not what is compared.
         await _apply(redis, settings, _parts(0, BATCH))

@@ -108,7 +108,8 @@ def test_an_old_recording_is_judged_as_of_the_time_asked_for(desk: Desk) -> None
 
 
 def test_a_replayed_recording_waits_for_the_workers(desk: Desk, valkey: Valkey) -> None:
-    assert desk.said("replay", "--account", "acme-standard", str(desk.file)) == {"replayed": 1}
+    said: dict[str, object] = {**desk.said("replay", "--account", "acme-standard", str(desk.file))}
+    assert said == {"replayed": 1}
     with valkey.client() as client:
         [(_, fields)] = client.xrange(keyspace.ingest_stream())
     assert fields["b"] == BODY.decode()
