@@ -15,6 +15,7 @@ import random
 import signal
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Final, cast
@@ -72,7 +73,7 @@ class Change:
     at_us: int
 
 
-class Emulator:
+class Emulator(ABC):
     """Stock, webhooks, control routes and faults; the subclass adds what is its platform's own."""
 
     platform: ClassVar[str]
@@ -111,12 +112,13 @@ class Emulator:
         del item
         return []
 
+    @abstractmethod
     def level_deliveries(self, change: Change) -> list[Outgoing]:
         """Return the signed webhooks that report this change; must not touch the levels."""
-        raise NotImplementedError
 
     def add_routes(self, app: web.Application) -> None:
-        """Add the platform's API."""
+        """Add the platform's API; a platform that only posts has none."""
+        del app
 
     def heard(self, status: int, body: bytes) -> int:
         """Return the status that the platform takes the hub's answer for; some read the body too."""
