@@ -76,6 +76,13 @@ _QUARANTINE = _family(
     "the newest ingress.quarantine_max",
     "deliveries that are signed and not understood",
 )
+_WORKERS = _family(
+    "synchub:{ingest}:workers",
+    "sorted set",
+    "ingress",
+    "a minute after the last sign of life",
+    "running workers by the time of their last sign of life",
+)
 _REGISTRY = _family(
     "synchub:{registry}:changes",
     "stream",
@@ -235,6 +242,11 @@ def dead_letters() -> str:
 def quarantine() -> str:
     """Key of the quarantine."""
     return _QUARANTINE
+
+
+def workers() -> str:
+    """Key of the workers' signs of life."""
+    return _WORKERS
 
 
 def registry_changes() -> str:

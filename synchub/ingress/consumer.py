@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from synchub.settings import Settings
 
 _BLOCK_MS: Final = 1000
+_SIGN_EVERY_S: Final = 2.0
 _PAUSE_BASE_S: Final = 0.05
 _PAUSE_MAX_S: Final = 1.0
 TROUBLE: Final = (RedisError, Fault, *LOST)
@@ -57,9 +58,12 @@ class Consumer:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._forever(self._take_new), name="take-new")
             tasks.create_task(self._forever(self._take_over), name="take-over")
+            tasks.create_task(self._forever(self._sign_life), name="sign-life")
 
     async def close(self) -> None:
         """Give the connections back."""
+        with contextlib.suppress(*TROUBLE):
+            await store.end_life(self._client, self.name)
         await self._reader.close()
         await self._client.aclose()
 
@@ -93,6 +97,10 @@ class Consumer:
         if batch:
             metrics.deliveries_taken_over.inc(len(batch))
             await self._handle(batch)
+
+    async def _sign_life(self) -> None:
+        await store.sign_life(self._client, self.name)
+        await asyncio.sleep(_SIGN_EVERY_S)
 
     async def _restore_group(self, trouble: BaseException) -> None:
         """A flushed or replaced store has lost the group; other troubles leave it alone."""

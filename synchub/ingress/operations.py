@@ -31,7 +31,7 @@ _NOBODYS_SECRET: Final = secrets.token_bytes(32)
 _NOT_SIGNED: Final = "This delivery is not signed by an active secret of a known account."
 _FULL: Final = "Too many deliveries wait to be applied; send it again later."
 _PRESENT_MS: Final = 10_000
-"""A worker reads at least once a second; one that has not for so long is gone."""
+"""A worker gives a sign of life every two seconds; one that has not for so long is gone."""
 _LENGTH_AGE_MS: Final = 100
 """How old the known length of the ingest stream may get: the limit is exceeded by at most so much traffic."""
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 GROUP: Final = "workers"
 _US_PER_MS: Final = 1000
+_FORGOTTEN_MS: Final = 60_000
 
 
 async def append(redis: Executes, delivery: Delivery, kept: Mapping[str, str]) -> None:
@@ -125,13 +126,23 @@ async def drop_silent_workers(client: aioredis.Redis, *, idle_ms: int) -> int:
     return len(gone)
 
 
+async def sign_life(client: aioredis.Redis, worker: str) -> None:
+    """Say that this worker is at work. Consumers' own idle times mean too many things across versions."""
+    now_ms = now_us() // _US_PER_MS
+    async with client.pipeline(transaction=True) as pipe:
+        pipe.zadd(keyspace.workers(), {worker: now_ms})
+        pipe.zremrangebyscore(keyspace.workers(), "-inf", now_ms - _FORGOTTEN_MS)
+        await pipe.execute()
+
+
+async def end_life(client: aioredis.Redis, worker: str) -> None:
+    """Say that this worker has stopped."""
+    await client.zrem(keyspace.workers(), worker)
+
+
 async def count_workers(client: aioredis.Redis, *, idle_ms: int) -> int:
-    """How many consumers have asked for deliveries within ``idle_ms``."""
-    try:
-        consumers = await client.xinfo_consumers(keyspace.ingest_stream(), GROUP)
-    except ResponseError:
-        return 0
-    return sum(consumer["idle"] <= idle_ms for consumer in consumers)
+    """How many workers have given a sign of life within ``idle_ms``."""
+    return int(await client.zcount(keyspace.workers(), now_us() // _US_PER_MS - idle_ms, "+inf"))
 
 
 async def oldest_age_ms(client: aioredis.Redis) -> int:

@@ -311,10 +311,21 @@ async def test_a_flushed_store_is_worked_with_again(bench: Bench) -> None:
 async def test_workers_that_are_long_gone_are_forgotten(bench: Bench) -> None:
     await bench.queue(body_of(level("TEE", 1), sequence=1), message_id="m1")
     await bench.take_and_die("owner")
-    await bench.take_and_die("idle")
+    await bench.hub.client.xgroup_createconsumer(ingest_stream(), GROUP, "idle")
     assert await ingress.drop_silent_workers(bench.hub.client, idle_ms=-1) == 1
     names = {one["name"] for one in await bench.hub.client.xinfo_consumers(ingest_stream(), GROUP)}
     assert names == {b"owner"}, "who still owns a delivery is kept"
+
+
+async def test_a_worker_shows_that_it_is_at_work_until_it_stops(bench: Bench) -> None:
+    async with bench.consuming():
+        await eventually(lambda: at_work(bench), what="a worker at work")
+    assert not await at_work(bench)
+
+
+async def at_work(bench: Bench) -> bool:
+    _, _, workers = await ingress.queue_state(bench.hub.client)
+    return workers == 1
 
 
 async def test_an_account_that_was_removed_leaves_its_deliveries_in_quarantine(bench: Bench) -> None:
