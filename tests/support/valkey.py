@@ -7,6 +7,7 @@ on the same port and data, as a supervisor would.
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SHIPPED_CONFIG: Final = Path(__file__).parents[2] / "config" / "redis.conf"
+
+SERVER_VARIABLE: Final = "WITNESS_SERVER"
+"""Names another server to run the tests on."""
 
 _PORT_TRIES: Final = 5
 _START_S: Final = 20.0
@@ -127,7 +131,7 @@ class Valkey:
         }
         arguments = [text for name, value in chosen.items() for text in (f"--{name}", value)]
         return subprocess.Popen(
-            [str(get_binary_path()), str(SHIPPED_CONFIG), *arguments],
+            [str(_server()), str(SHIPPED_CONFIG), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -175,3 +179,8 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _server() -> Path:
+    named = os.environ.get(SERVER_VARIABLE)
+    return Path(named) if named else Path(get_binary_path())
