@@ -42,7 +42,7 @@ TOPOLOGY: Final[dict[str, Service]] = {
     ),
     "worker": Service(
         argv=("synchub", "work"),
-        environment=_HUB_ENVIRONMENT,
+        environment=(*_HUB_ENVIRONMENT, "SYNCHUB_WORKER__PORT"),
         after=("valkey",),
         stop_s=45,
     ),
