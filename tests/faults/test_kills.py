@@ -28,4 +28,4 @@ NAMES = (
 @pytest.mark.parametrize("name", NAMES)
 async def test_every_accepted_delivery_has_its_effect_once(hub: Deployment, name: str, seed: int) -> None:
     report = await try_out(hub, fault(name), SHORT, seed=seed)
-    assert report.broken == [], report
+    assert report.broken == [], "\n".join([*report.broken, str(report)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,18 +61,12 @@ async def test_unknown_names_and_keys_are_nobody(registry: Registry, redis_url: 
             assert directory.find_agent(key) is None
 
 
-async def test_a_change_by_another_process_is_effective_within_milliseconds(
-    registry: Registry, redis_url: str
-) -> None:
+async def test_a_change_by_another_process_is_followed(registry: Registry, redis_url: str) -> None:
     async with a_directory(redis_url).following() as directory:
-        took_ms = []
         for number in range(20):
             name = f"main-{number}"
             await accounts.add_account(registry, NewAccount(platform="standard", merchant="acme", name=name))
-            written = time.monotonic()
             await eventually(lambda name=name: directory.find_account(name) is not None)  # type: ignore[misc]  # a loop's value
-            took_ms.append((time.monotonic() - written) * 1000)
-        assert sorted(took_ms)[10] < 100
         assert len(directory.accounts()) == 20
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from synchub.connector_kit.delivery import Delivery
 from synchub.keyspace import dead_letters, ingest_stream, quarantine
-from tests.support.load import BASE
+from tests.support.load import BASE, LEVELS
 from tests.support.merchants import CONNECTORS
 from tests.support.reference_answer import Role
 from tests.support.reference_model import ReferenceModel
@@ -153,7 +153,8 @@ def _model(
     for at, one in enumerate(counted, 1):
         about: dict[str, Any] = {"at": at, "account": merchant.account, "item": one.sku}
         if one.is_level:
-            model.apply([push(one.number, version=1 if one.number == BASE else one.number, **about)], at)
+            version = one.number if one.sku.startswith(LEVELS) else 1
+            model.apply([push(one.number, version=version, **about)], at)
         else:
             model.apply([delta(one.number, op=one.id, **about)], at)
     for sku in model.skus():

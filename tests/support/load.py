@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 BASE: Final = 1000
 """What every SKU that reports changes begins with."""
 
+LEVELS: Final = "LEVEL-"
+"""How the names of SKUs begin that report levels, whose sequence is the quantity."""
+
 NOTHING_CHANGED: Final = frozenset({"store_unavailable", "signature_refused", "payload_too_large"})
 """Problem codes which promise that the delivery has not been taken."""
 
@@ -82,7 +85,7 @@ class Load:
         self._url = url
         self._chance = random.Random(seed)
         self._rate = rate
-        self._levels = [f"LEVEL-{number:02d}" for number in range(skus // 2)]
+        self._levels = [f"{LEVELS}{number:02d}" for number in range(skus // 2)]
         self._changes = [f"DELTA-{number:02d}" for number in range(skus - skus // 2)]
         self._sequence = 0
         self._session: aiohttp.ClientSession | None = None

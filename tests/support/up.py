@@ -92,13 +92,23 @@ class Up:
 
     def pids(self) -> dict[int, str]:
         """Every process that lives in the run's folder, with its command line; ``up`` is one of them."""
-        here = {pid for pid in _commands() if (at := _folder_of(pid)) and at.is_relative_to(self.home)}
-        return {pid: command for pid, command in _commands().items() if pid in here}
+        return {
+            pid: command
+            for pid, command in _commands().items()
+            if (at := _folder_of(pid)) and at.is_relative_to(self.home)
+        }
 
     def pid_of(self, part: str) -> int:
         """Wait for the process whose command line holds these words and return its id."""
-        eventually_true(lambda: any(part in command for command in self.pids().values()), what=part)
-        return next(pid for pid, command in self.pids().items() if part in command)
+        found: list[int] = []
+
+        def is_there() -> bool:
+            # One look at the processes both decides and answers: the next look may find it gone.
+            found.extend(pid for pid, command in self.pids().items() if part in command)
+            return bool(found)
+
+        eventually_true(is_there, within_s=START_S, what=part)
+        return found[0]
 
     def _has_ended(self) -> bool:
         return self._process.poll() is not None
