@@ -20,7 +20,9 @@ from benchmarks.apply import measure_apply
 from benchmarks.children import ChildFailedError
 from benchmarks.end_to_end import READERS, measure_end_to_end
 from benchmarks.figures import Figure, as_json, median_run, table
+from benchmarks.holds import measure_holds
 from benchmarks.idle import measure_idle
+from benchmarks.memory import measure_memory
 from benchmarks.pickup import measure_pickup
 from benchmarks.profiles import profile_hub
 from benchmarks.receiver import measure_receiver
@@ -75,6 +77,8 @@ BENCHMARKS: dict[str, Measure] = {
     "receiver": measure_receiver,
     "pickup": measure_pickup,
     "apply": apply_figures,
+    "holds": measure_holds,
+    "memory": measure_memory,
     "idle": idle_figures,
 }
 

@@ -26,7 +26,7 @@ BATCH = 64
 PATTERN = Pattern(skus=BATCH * 16)
 MERCHANT = "bench-apply"
 ACCOUNT = "bench"
-ROLE = "A|0|900000|s|m|0"
+ROLE = "A|0|900000|s|m|0|0|0|0"
 """An authoritative source, first in rank, whose items and locations need no mapping."""
 
 KEYS = MerchantKeys(MERCHANT)

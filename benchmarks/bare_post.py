@@ -1,6 +1,7 @@
-"""The floor of the receiver: an aiohttp server that reads a body and answers 202, and does nothing else.
+"""The floor of receiver, holds and answers: an aiohttp server that does nothing but read and answer.
 
-uvloop, no access log, one process (as many as the hub has for requests). Says ``{"port": N}`` first.
+A POST is read and answered 202, a GET gets a fixed body as long as an answer about stock. uvloop, no access
+log, one process (as many as the hub has for requests). Says ``{"port": N}`` first.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from aiohttp import web
 
 from benchmarks.children import say_line
 
+ANSWER = (
+    b'{"sku":"BENCH-00000","state":"IN_STOCK","available":10000001,' + b'"filling":"' + b"x" * 360 + b'"}'
+)
+
 
 async def take(request: web.Request) -> web.Response:
     """Read the body and accept it."""
@@ -20,10 +25,17 @@ async def take(request: web.Request) -> web.Response:
     return web.Response(status=202)
 
 
+async def show(_: web.Request) -> web.Response:
+    """Answer what it always answers."""
+    return web.Response(body=ANSWER, content_type="application/json", headers={"Cache-Control": "no-store"})
+
+
 async def main() -> None:
     """Listen on a free port of loopback until asked to stop."""
     app = web.Application()
     app.router.add_post("/hooks/{account}", take)
+    app.router.add_post("/v1/reservations", take)
+    app.router.add_get("/v1/stock/{sku:.+}", show)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

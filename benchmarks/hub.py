@@ -33,9 +33,15 @@ STORE_CONFIG = {"include": ROOT / "config" / "redis.conf", "appendonly": "yes", 
 SECRETS = {"SYNCHUB_SECRETS__KEY": base64.b64encode(bytes(32)).decode()}
 """A key of the benchmark's own: nothing is read from or written to the folder of a real hub."""
 
+LIMITS = {"SYNCHUB_LIMITS__AGENT_RATE_PER_S": "10000", "SYNCHUB_LIMITS__AGENT_BURST": "1000000"}
+"""One agent key asks for all: what is measured is the hub and not its politeness."""
+
 MERCHANT = "bench"
 ANY_SECRET = "whsec_YmVuY2htYXJrcyBiZW5jaG1hcmtzIGJlbmNo"
 """The bare server checks nothing, but gets the same signed bytes."""
+
+ANY_KEY = "sak_YmVuY2htYXJrcyBiZW5jaG1hcmtzIGJlbmNobWFya3M"
+"""The same for what agents send."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,13 +113,15 @@ async def hub(
         commands["work"] = ["work", "--redis", redis_url]
     profiles = {name: profile_into / f"{name}.prof" for name in commands} if profile_into else {}
     async with contextlib.AsyncExitStack() as stack:
-        log = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="synchub-bench-"))) / "hub.log"
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="synchub-bench-")))
+        log = folder / "hub.log"
+        env = {**SECRETS, **LIMITS, "SYNCHUB_ARCHIVE__FOLDER": str(folder / "archive")}
         children = {}
         for name, arguments in commands.items():
             core = cores.serve if name == "serve" else cores.others
             command = _synchub(arguments, profiles.get(name))
             child = await stack.enter_async_context(
-                running(f"synchub {name}", command, core=core, log=log, env=SECRETS)
+                running(f"synchub {name}", command, core=core, log=log, env=env)
             )
             children[name] = child
         base_url = f"http://127.0.0.1:{port}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -46,15 +47,26 @@ class Target:
 def prepare(target: Target, pattern: Pattern, first: int, last: int, *, now_s: int) -> list[bytes]:
     """Return the complete requests of changes ``first`` to ``last`` (exclusive), signed for ``now_s``."""
     key = base64.b64decode(target.secret.removeprefix("whsec_"))
-    time = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     head = _head(target)
-    return [_request(head, key, target.run, pattern, index, now_s, time) for index in range(first, last)]
+    return [_request(head, key, target.run, pattern, index, now_s, moment) for index in range(first, last)]
 
 
 def signature(key: bytes, message_id: str, timestamp_s: int, body: bytes) -> str:
     """Standard Webhooks ``v1``: HMAC-SHA256 over ``id.timestamp.body``."""
     signed = f"{message_id}.{timestamp_s}.".encode() + body
     return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
+
+
+def headers_of(secret: str, message_id: str, body: bytes) -> dict[str, str]:
+    """The headers of one delivery, signed now."""
+    key, now_s = base64.b64decode(secret.removeprefix("whsec_")), int(time.time())
+    return {
+        "Content-Type": "application/json",
+        "webhook-id": message_id,
+        "webhook-timestamp": str(now_s),
+        "webhook-signature": signature(key, message_id, now_s, body),
+    }
 
 
 def _head(target: Target) -> str:
@@ -65,10 +77,14 @@ def _head(target: Target) -> str:
     )
 
 
-def _request(head: str, key: bytes, run: str, pattern: Pattern, index: int, now_s: int, time: str) -> bytes:
+def _request(head: str, key: bytes, run: str, pattern: Pattern, index: int, now_s: int, moment: str) -> bytes:
     message_id = f"msg_{run}_{index}"
     body = _BODY.format(
-        time=time, id=message_id, sequence=index + 1, sku=pattern.sku(index), quantity=pattern.quantity(index)
+        time=moment,
+        id=message_id,
+        sequence=index + 1,
+        sku=pattern.sku(index),
+        quantity=pattern.quantity(index),
     ).encode()
     return (
         f"{head}Content-Length: {len(body)}\r\nwebhook-id: {message_id}\r\nwebhook-timestamp: {now_s}\r\n"

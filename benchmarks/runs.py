@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from benchmarks import machine
-from benchmarks.children import Child, module, running
+from benchmarks.asking import Asking, unexpected_of
+from benchmarks.children import Child, ChildFailedError, module, running
 from benchmarks.hub import Hub, Receiver
 from benchmarks.load import LoadReport, Plan
 from benchmarks.subscribers import ReadPlan, ReadReport
@@ -81,6 +82,22 @@ async def saturated(receiver: Receiver, sequence: Sequence, *, count: int, core:
     async with running("generator", module("benchmarks.load"), core=core) as generator:
         await _prepare(generator, asdict(plan))
         return await _drive(receiver, generator, None)
+
+
+async def asked(receiver: Receiver, asking: Asking, *, core: int | None) -> Run:
+    """Hold or ask as fast as answers come; the agents stay on ``core``.
+
+    Raises:
+        ChildFailedError: something else was answered than a hold or an answer.
+    """
+    async with running("agents", module("benchmarks.asking"), core=core) as agents:
+        await _prepare(agents, asdict(asking))
+        run = await _drive(receiver, agents, None)
+    statuses = [0 if status == "broken" else int(status) for status in run.load.answered]
+    if unexpected_of(asking.kind, statuses):
+        msg = f"agents were answered {run.load.answered}"
+        raise ChildFailedError(msg)
+    return run
 
 
 def _plan(receiver: Receiver, first: int, last: int, *, rate: float, connections: int) -> Plan:

@@ -14,10 +14,24 @@ class Scale:
     saturated_requests: int = 40_000
     apply_rounds: int = 6
     idle_s: float = 20.0
+    holds: int = 40_000
+    live_holds: int = 100_000
+    peer_s: float = 10.0
+    skus: int = 1_000_000
 
 
 def scale_of(*, runs: int, quick: bool) -> Scale:
     """Return the full scale, or one that only shows that everything works."""
     if not quick:
         return Scale(runs=runs)
-    return Scale(runs=1, seconds=1.5, saturated_requests=8_000, apply_rounds=2, idle_s=5.0)
+    return Scale(
+        runs=1,
+        seconds=1.5,
+        saturated_requests=8_000,
+        apply_rounds=2,
+        idle_s=5.0,
+        holds=4_000,
+        live_holds=8_000,
+        peer_s=2.0,
+        skus=20_000,
+    )

@@ -14,12 +14,19 @@
     │   ├── NotAllowed               403 not_allowed
     │   ├── NotFound                 404 not_found
     │   ├── RateLimited              429 rate_limited
+    │   ├── Conflict                 409 conflict
+    │   ├── IdempotencyMismatch      409 idempotency_mismatch
+    │   ├── HoldUnknown              404 hold_unknown
+    │   ├── HoldExpired              410 hold_expired
+    │   ├── HoldClosed               409 conflict
+    │   ├── SequenceMoved            409 sequence_moved
     │   ├── CursorTooOld             410 cursor_too_old
     │   └── InvalidRequest           422 invalid_request
     ├── Fault                        something we depend on did not do its part
     │   ├── OutcomeUnknown           503 outcome_unknown
     │   ├── StoreUnavailable         503 store_unavailable
     │   │   └── IngestFull           503 store_unavailable
+    │   ├── Frozen                   503 frozen
     │   ├── UpstreamThrottled        503 throttled_upstream
     │   ├── UpstreamRefused          503 throttled_upstream
     │   └── UpstreamFailed           503 throttled_upstream
@@ -151,6 +158,48 @@ class RateLimited(Refusal):
     retry = Retry.AFTER
 
 
+class Conflict(Refusal):
+    """What it was to change has been changed by somebody else meanwhile."""
+
+    code = "conflict"
+    status = 409
+
+
+class IdempotencyMismatch(Refusal):
+    """An idempotency key that came with another request before."""
+
+    code = "idempotency_mismatch"
+    status = 409
+
+
+class HoldUnknown(Refusal):
+    """No reservation of that id for this key; another agent's looks the same."""
+
+    code = "hold_unknown"
+    status = 404
+
+
+class HoldExpired(Refusal):
+    """The hold's deadline has passed: what it kept may be somebody else's by now."""
+
+    code = "hold_expired"
+    status = 410
+
+
+class HoldClosed(Refusal):
+    """The reservation was committed, released or taken back before."""
+
+    code = "conflict"
+    status = 409
+
+
+class SequenceMoved(Refusal):
+    """What the caller saw has changed since, and what it holds is no longer covered."""
+
+    code = "sequence_moved"
+    status = 409
+
+
 class CursorTooOld(Refusal):
     """The position asked for is no longer kept; start again from a snapshot."""
 
@@ -188,6 +237,13 @@ class StoreUnavailable(Fault):
 
 class IngestFull(StoreUnavailable):
     """The durable ingest stream holds as many deliveries as it is allowed to."""
+
+
+class Frozen(Fault):
+    """The store was started anew and has not yet been proven complete; nothing is granted meanwhile."""
+
+    code = "frozen"
+    status = 503
 
 
 class UpstreamThrottled(Fault):

@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING
 from synchub.accounts.directory import Directory
 from synchub.accounts.vault import Vault
 from synchub.connector_kit.discovery import discover
+from synchub.decisions.operations import DecisionLog
 from synchub.errors import SynchubError
 from synchub.feed.operations import Feed
+from synchub.history.operations import Historian
 from synchub.ingress.finishing import Finisher
 from synchub.ingress.operations import Gate
 from synchub.logs import get_logger
-from synchub.redis import CoalescingRedis, check_store, durability, open_redis, refuse_unsafe, store_errors
+from synchub.policies.operations import PolicyDirectory
+from synchub.redis import CoalescingRedis, open_redis, store_errors
+from synchub.reservations.granting import Granter
+from synchub.safety import check_store, durability, refuse_unsafe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,9 +46,16 @@ class Hub:
     vault: Vault
     directory: Directory
     """Who may send and ask, in memory: receiving and authentication touch no store."""
+    policies: PolicyDirectory
+    """What merchants have decided, in memory too."""
     gate: Gate
     finisher: Finisher
+    decisions: DecisionLog
+    """What agents asked and were told, written down when there is time."""
     feed: Feed
+    history: Historian
+    granter: Granter
+    """Decides on holds, those of one moment in one step."""
 
 
 @contextlib.asynccontextmanager
@@ -58,13 +70,18 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     connectors = discover()
     vault = await asyncio.to_thread(Vault.open, settings.secrets)
     redis = CoalescingRedis(settings.redis)
+    history = Historian(redis, settings)
     client = open_redis(settings.redis)
     directory = Directory(settings, vault, connectors)
-    feed = Feed(settings, redis)
+    policies = PolicyDirectory(redis, settings)
+    feed = Feed(settings, redis, policies)
     finisher = Finisher(client)
+    decisions = DecisionLog(redis, settings)
+    policies.on_moved = feed.renew_views
+    directory.follow_policies = policies.follow
     directory.on_agent_gone = lambda agent: feed.dismiss(agent.merchant, agent.name)
     try:
-        async with directory.following():
+        async with directory.following(), history.watching(), decisions.writing():
             yield Hub(
                 settings=settings,
                 connectors=connectors,
@@ -72,9 +89,13 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 client=client,
                 vault=vault,
                 directory=directory,
+                policies=policies,
                 gate=Gate(redis, settings.ingress),
                 finisher=finisher,
+                decisions=decisions,
                 feed=feed,
+                history=history,
+                granter=Granter(redis, settings),
             )
     finally:
         await finisher.close()

@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from synchub.errors import InvalidRequest
+from synchub.script_keys import SCRIPT_FAMILIES, Family
 
 SEPARATOR: Final = "\x1f"
 """Joins parts inside a field or member; identifiers never contain control characters."""
+
+LIST_SEPARATOR: Final = "\x1e"
+"""Ends or joins items of a list inside a field."""
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 """What merchants, accounts and agents may be called."""
@@ -34,17 +38,6 @@ def check_name(text: str, what: str) -> str:
         )
         raise InvalidRequest(msg)
     return text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """One kind of key."""
-
-    pattern: str
-    type: str
-    owner: str
-    lifetime: str
-    holds: str
 
 
 _families: list[Family] = []
@@ -116,7 +109,8 @@ _HEAD = _family(
     "hash",
     "stock",
     "as long as the merchant",
-    "epoch, ledger sequence, last feed sequence and the merchant's clock",
+    "epoch and former ones, ledger sequence, last feed sequence, the merchant's clock, the server's run; "
+    "until when it is frozen, and from when on evidence counts",
 )
 _SKU = _family(
     "{merchant}:sku:<sku>",
@@ -132,12 +126,47 @@ _SKUS = _family(
     "as long as the merchant",
     "all SKUs, in byte order",
 )
+_POLICIES = _family(
+    "{merchant}:policies",
+    "hash",
+    "policies",
+    "as long as the merchant; the newest 100 versions",
+    "every version of the merchant's policies, who made it, and by which operation",
+)
+_RATE = _family(
+    "{merchant}:rate:<agent>",
+    "string",
+    "agents",
+    "until the agent's whole burst is free again",
+    "when the agent's requests so far would have been used up at its rate, in µs",
+)
 _LEDGER = _family(
     "{merchant}:ledger",
     "stream",
     "ledger",
-    "about the newest stock.ledger_max",
+    "until archived, and then about the newest stock.ledger_max; at most archive.backlog_max",
     "every effect, under its sequence",
+)
+_DECISIONS = _family(
+    "{merchant}:decisions",
+    "stream",
+    "decisions",
+    "until archived; at most about decisions.stream_max",
+    "what agents asked and were told, numbered",
+)
+_ARCHIVED = _family(
+    "{merchant}:archived",
+    "hash",
+    "archive",
+    "as long as the merchant",
+    "how far ledger and decisions lie in the archive, and the hash of the last segment",
+)
+_ARCHIVE_LEASE = _family(
+    "{merchant}:archive-lease",
+    "string",
+    "archive",
+    "10 s after it was taken",
+    "which worker writes to the merchant's archive now",
 )
 _FEED = _family(
     "{merchant}:feed",
@@ -151,8 +180,13 @@ _ITEMS = _family(
     "hash",
     "accounts",
     "until mapped otherwise",
-    "platform item to the merchant's SKU",
+    "platform item to the merchant's SKU, or to several with their units",
 )
+_DECIDED = "{merchant}:decided"
+_GROUPS = "{merchant}:groups"
+_EVIDENCE = "{merchant}:evidence"
+_EVIDENCE_TIMES = "{merchant}:evidence-times"
+_DUE = "{merchant}:due"
 _GROUP = _family(
     "{merchant}:group:<account>:<group>",
     "set",
@@ -225,7 +259,7 @@ _FETCH_FAILURES = _family(
 )
 
 
-FAMILIES: Final = tuple(_families)
+FAMILIES: Final = (*_families, *SCRIPT_FAMILIES)
 """Every kind of key there is, for the documentation and the tests."""
 
 
@@ -294,9 +328,29 @@ class MerchantKeys:
         return self._fixed(_SKUS)
 
     @property
+    def policies(self) -> str:
+        """Versions of the policies."""
+        return self._fixed(_POLICIES)
+
+    @property
     def ledger(self) -> str:
         """Effects."""
         return self._fixed(_LEDGER)
+
+    @property
+    def decisions(self) -> str:
+        """What agents asked and were told."""
+        return self._fixed(_DECISIONS)
+
+    @property
+    def archived(self) -> str:
+        """How far the archive reaches."""
+        return self._fixed(_ARCHIVED)
+
+    @property
+    def archive_lease(self) -> str:
+        """Who writes to the archive."""
+        return self._fixed(_ARCHIVE_LEASE)
 
     @property
     def feed(self) -> str:
@@ -314,6 +368,31 @@ class MerchantKeys:
         return self._fixed(_ROLES)
 
     @property
+    def decided(self) -> str:
+        """What people have said of several sources of one SKU."""
+        return self._fixed(_DECIDED)
+
+    @property
+    def groups(self) -> str:
+        """Locations that are totals of others."""
+        return self._fixed(_GROUPS)
+
+    @property
+    def evidence(self) -> str:
+        """How authorities come to contain sales."""
+        return self._fixed(_EVIDENCE)
+
+    @property
+    def evidence_times(self) -> str:
+        """How long it took."""
+        return self._fixed(_EVIDENCE_TIMES)
+
+    @property
+    def due(self) -> str:
+        """What the reaper looks at, and when."""
+        return self._fixed(_DUE)
+
+    @property
     def watermarks(self) -> str:
         """Watermarks of the accounts."""
         return self._fixed(_WATERMARKS)
@@ -326,6 +405,10 @@ class MerchantKeys:
     def sku(self, sku: str) -> str:
         """State of one SKU."""
         return f"{self.tag}sku:{sku}"
+
+    def rate(self, agent: str) -> str:
+        """How much of its rate an agent has used."""
+        return f"{self.tag}rate:{agent}"
 
     def items(self, account: str) -> str:
         """Item map of one account."""

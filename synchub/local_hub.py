@@ -68,6 +68,7 @@ class LocalHub:
         self.url = ""
         self.store = EmbeddedStore(self.data / "valkey")
         self.key_file = _key_file(self.data, settings)
+        self.archive = _archive(self.data, settings)
         self._server = settings.server
         self._worker_port = worker_port
         self._say = say
@@ -171,6 +172,7 @@ class LocalHub:
             "SYNCHUB_REDIS__URL": self.store.url,
             "SYNCHUB_REDIS__QUEUE_URL": "",
             "SYNCHUB_SECRETS__KEY_FILE": str(self.key_file),
+            "SYNCHUB_ARCHIVE__FOLDER": str(self.archive),
         }
 
     async def _start(self, command: Command) -> Child:
@@ -208,6 +210,7 @@ class LocalHub:
             "url": self.url,
             "redis": self.store.url,
             "key_file": str(self.key_file),
+            "archive": str(self.archive),
             "pid": os.getpid(),
         }
         file, draft = self.data / HUB_FILE, self.data / f".{HUB_FILE}"
@@ -265,6 +268,12 @@ def _key_file(data: Path, settings: Settings) -> Path:
     """The configured key file, otherwise one in the data folder."""
     chosen = "key_file" in settings.secrets.model_fields_set
     return (settings.secrets.key_file if chosen else data / "secret.key").absolute()
+
+
+def _archive(data: Path, settings: Settings) -> Path:
+    """The configured folder of the archive, otherwise one in the data folder."""
+    chosen = "folder" in settings.archive.model_fields_set
+    return (settings.archive.folder if chosen else data / "archive").absolute()
 
 
 def _failure(child: Child, ending: str) -> str:

@@ -79,7 +79,16 @@ webhook_to_agent: Final = _latency(
 source_event_timestamp: Final = _gauge(
     "source_event_timestamp_seconds", "Newest source time seen", "connector"
 )
-parked_items: Final = _gauge("parked_items", "Items whose events wait for a mapping")
+open_sales_overdue: Final = _gauge(
+    "open_sales_overdue", "Sales that some source's level lacks for longer than stock.settle_after_hours"
+)
+parked_items: Final = _gauge("parked_items", "Items whose events wait for a mapping or a decision")
+evidence_suspended: Final = _gauge(
+    "evidence_suspended", "Lags that count for nothing newer because an importer stands still"
+)
+evidence_disproved: Final = _gauge(
+    "evidence_disproved", "How often a level lacked what its lag promised, of all pairs of accounts"
+)
 
 # Fetching
 poll_requests: Final = _counter("poll_requests_total", "Calls to platforms", "connector", "result")
@@ -93,9 +102,49 @@ feed_byes: Final = _counter("feed_byes_total", "Feed connections ended by the hu
 feed_lag_sequences: Final = _gauge(
     "feed_lag_sequences", "Changes not yet told, of the merchant furthest behind"
 )
-feed_epochs_renewed: Final = _counter(
-    "feed_epochs_renewed_total", "Histories given up because the store had lost changes"
+
+# History
+epochs_renewed: Final = _counter(
+    "epochs_renewed_total", "Histories renamed by this process because the store had lost their ends"
 )
+merchants_frozen: Final = _gauge("merchants_frozen", "Merchants for whom nothing new is granted at present")
+tokens_restored: Final = _counter("tokens_restored_total", "Tokens presented again after a loss", "outcome")
+
+# Ledger, archive, decisions
+ledger_unarchived: Final = _gauge(
+    "ledger_unarchived_entries", "Ledger entries that are not in the archive yet, of all merchants"
+)
+archive_segments: Final = _counter("archive_segments_total", "Segments written to the archive", "log")
+archived_seq: Final = _gauge("archived_seq", "Archived ledger sequences, the merchants' added up")
+archive_last_written: Final = _gauge(
+    "archive_last_written_timestamp_seconds", "When this process last wrote a segment; 0: never"
+)
+archive_failures: Final = _counter(
+    "archive_failures_total", "Turns in which the archive could not be written"
+)
+archive_dropped: Final = _counter(
+    "archive_dropped_total", "Ledger entries given up unarchived because too many waited"
+)
+decisions_noted: Final = _counter("decisions_total", "Decisions noted", "kind")
+decisions_dropped: Final = _counter("decisions_dropped_total", "Decisions lost because too many waited")
+
+# Reservations
+grants_at_once: Final = Histogram(
+    "synchub_grants_at_once",
+    "Requests for holds decided in one step of the store",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+    registry=REGISTRY,
+)
+
+# Time
+deadlines: Final = _counter("deadlines_total", "Changes by time alone that were made events")
+deadlines_waiting: Final = _gauge(
+    "deadlines_waiting", "Changes by time alone that were due and not yet made events after the last turn"
+)
+
+# Policies and limits
+policy_edits: Final = _counter("policy_edits_total", "Versions of policies written")
+requests_limited: Final = _counter("requests_limited_total", "Requests of agents refused over their rate")
 
 # Store
 redis_config_safe: Final = _gauge("redis_config_safe", "1 when the store's configuration cannot lose stock")

@@ -7,7 +7,9 @@ by the server is :class:`StoreUnavailable`, and nothing in between.
 
 The hot path uses :class:`CoalescingRedis`: commands of many tasks share one
 connection and leave in one write, so that with ``appendfsync always`` they also
-share one fsync.
+share one fsync. It knows which run of which server it talks to: where a command
+says :data:`RUN`, the name of that run is sent, so that no script can be taken in
+by a server that was started anew, or by another one behind the same address.
 """
 
 from __future__ import annotations
@@ -40,12 +42,11 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from synchub.errors import OutcomeUnknown, StoreUnavailable, UnsafeStore
-from synchub.kit.clock import now_us
+from synchub.errors import Fault, Frozen, OutcomeUnknown, StoreUnavailable
 from synchub.kit.tasks import end
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from redis.asyncio.connection import AbstractConnection
 
@@ -54,11 +55,23 @@ if TYPE_CHECKING:
 Part = str | bytes | int | float
 """What one part of a command may be."""
 
+
+class _Run(str):
+    """Found in a command by its identity; to a client that does not know it, an empty text."""
+
+    __slots__ = ()
+
+
+RUN: Final = _Run()
+"""Stands in a script's arguments for the run id of the server that the script is sent to."""
+
 LOST: Final = (RedisConnectionError, RedisTimeoutError, OSError, asyncio.IncompleteReadError)
 """What a broken connection raises."""
 
 REFUSED: Final = (BusyLoadingError, ReadOnlyError, OutOfMemoryError)
 _INCOMPLETE: Final = object()
+_SCRIPTS: Final = frozenset({"EVALSHA", "EVAL"})
+_TAG_END: Final = "}"
 _STOPPING: Final = "The hub is stopping."
 _NOT_ACCEPTED: Final = "The store does not accept commands at the moment."
 _NOT_ANSWERED: Final = "The store did not answer in time; the change may or may not have happened."
@@ -71,6 +84,7 @@ _REFUSED_WORDS: Final = (
     "MASTERDOWN",
     "CLUSTERDOWN",
     "NOREPLICAS",
+    "FROZEN",
 )
 
 
@@ -158,11 +172,24 @@ class CoalescingRedis:
         self._pipe: _Pipe | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._is_closed = False
+        self.run = ""
+        """Run id of the server that it last talked to; empty before the first time."""
+        self.heads: dict[str, tuple[str, int]] = {}
+        """Of each merchant the furthest head that this client was told: epoch and ledger sequence."""
+        self.on_run: Callable[[Connected], Awaitable[None]] | None = None
+        """Asked before the first command goes to a server of another run than before."""
+        self.on_frozen: Callable[[str], Awaitable[None]] | None = None
+        """Asked to prove a merchant's history that a script does not go on without; then it is sent again."""
 
     @property
     def waiting(self) -> int:
         """Commands not yet answered."""
         return len(self._unsent) + (len(self._pipe.unanswered) if self._pipe else 0)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether there was a connection, and there is none now."""
+        return bool(self.run) and (self._pipe is None or self._pipe.is_lost)
 
     async def execute(self, *command: Part) -> Any:
         """Send one command and return its answer.
@@ -170,8 +197,24 @@ class CoalescingRedis:
         Raises:
             OutcomeUnknown: sent, and not answered.
             StoreUnavailable: not sent, or refused by the server.
+            Frozen: the merchant's history could not be proven; nothing was done.
             ResponseError: the command itself was wrong.
         """
+        try:
+            return await self._sent(command)
+        except Frozen:
+            if self.on_frozen is None:
+                raise
+            await self.on_frozen(_merchant_of(command))
+        return await self._sent(command)
+
+    def saw(self, merchant: str, epoch: str, seq: int) -> None:
+        """Remember how far a merchant's history was when this client was answered."""
+        known = self.heads.get(merchant)
+        if known is None or known[0] != epoch or known[1] < seq:
+            self.heads[merchant] = (epoch, seq)
+
+    async def _sent(self, command: tuple[Part, ...]) -> Any:
         if self._is_closed:
             raise StoreUnavailable(_STOPPING, retry_after_s=1)
         if self.waiting >= self._settings.waiting_max:
@@ -206,16 +249,21 @@ class CoalescingRedis:
         if lost is not None:
             await lost.close()
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py
+        pipe: _Pipe | None = None
         try:
             await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
-        except (*LOST, RedisError) as problem:
-            await connection.disconnect(nowait=True)
-            self._fail_unsent(_as_fault(problem))
+            run = await _run_of(connection)
+            pipe = _Pipe(connection, timeout_s=self._timeout_s, run=run)
+            if run != self.run and self.on_run is not None:
+                await self.on_run(Connected(pipe))
+        except (*LOST, RedisError, Fault) as problem:
+            await _give_up(pipe, connection)
+            self._fail_unsent(problem if isinstance(problem, Fault) else _as_fault(problem))
             return
         except asyncio.CancelledError:
-            await connection.disconnect(nowait=True)
+            await _give_up(pipe, connection)
             raise
-        self._pipe = _Pipe(connection, timeout_s=self._timeout_s)
+        self._pipe, self.run = pipe, run
         self._flush()
 
     def _fail_unsent(self, fault: Exception) -> None:
@@ -225,11 +273,32 @@ class CoalescingRedis:
                 answer.set_exception(fault)
 
 
+class Connected:
+    """A connection before anybody else may use it."""
+
+    def __init__(self, pipe: _Pipe) -> None:
+        self._pipe = pipe
+
+    async def execute(self, *command: Part) -> Any:
+        """Send one command and return its answer.
+
+        Raises:
+            OutcomeUnknown: sent, and not answered.
+            StoreUnavailable: refused by the server.
+        """
+        if self._pipe.is_lost:
+            raise OutcomeUnknown(_NOT_ANSWERED, retry_after_s=1)
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._pipe.send([(command, answer)])
+        return await answer
+
+
 class _Pipe(asyncio.Protocol):
     """An open connection taken over from redis-py; replies settle their futures in order."""
 
-    def __init__(self, connection: AbstractConnection, *, timeout_s: float) -> None:
+    def __init__(self, connection: AbstractConnection, *, timeout_s: float, run: str) -> None:
         self.is_lost = False
+        self._run = run
         self.unanswered: deque[tuple[float, asyncio.Future[Any]]] = deque()
         self._connection = connection
         self._timeout_s = timeout_s
@@ -246,8 +315,9 @@ class _Pipe(asyncio.Protocol):
         packed = []
         now = self._loop.time()
         for command, answer in commands:
+            told = _told(command, self._run) if command[0] in _SCRIPTS else command
             try:
-                packed.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub knows no floats
+                packed.append(hiredis.pack_command(told))  # type: ignore[arg-type]  # its stub knows no floats
             except TypeError as mistake:
                 answer.set_exception(mistake)
             else:
@@ -293,6 +363,34 @@ class _Pipe(asyncio.Protocol):
             self._watch = self._loop.call_later(left_s, self._check_time)
 
 
+def _told(command: tuple[Part, ...], run: str) -> tuple[Part, ...]:
+    """Put the run's name where the command says so: only now it is known who gets it."""
+    for place, part in enumerate(command):
+        if part is RUN:
+            return (*command[:place], run, *command[place + 1 :])
+    return command
+
+
+def _merchant_of(command: tuple[Part, ...]) -> str:
+    """Return whose keys a script was given: every key of a merchant begins with its tag."""
+    return str(command[3])[1:].partition(_TAG_END)[0]
+
+
+async def _run_of(connection: AbstractConnection) -> str:
+    """Ask a new connection which run of its server it has."""
+    await connection.send_command("INFO", "server")
+    told = bytes(await connection.read_response())
+    found = (line.partition(b":")[2] for line in told.splitlines() if line.startswith(b"run_id:"))
+    return next(found, b"").decode()
+
+
+async def _give_up(pipe: _Pipe | None, connection: AbstractConnection) -> None:
+    if pipe is None:
+        await connection.disconnect(nowait=True)
+    else:
+        await pipe.close()
+
+
 def _reply_error(text: str) -> RedisError:
     error = BaseParser.parse_error(text)  # type: ignore[no-untyped-call]  # redis-py
     return error if isinstance(error, RedisError) else ResponseError(text)
@@ -309,74 +407,13 @@ def _settle(answer: asyncio.Future[Any], reply: Any) -> None:
         answer.set_exception(reply)
 
 
-def _as_fault(problem: BaseException) -> StoreUnavailable:
+def _as_fault(problem: BaseException) -> StoreUnavailable | Frozen:
+    if isinstance(problem, RedisError) and str(problem).lstrip("-").startswith("FROZEN"):
+        msg = "The store was started anew; nothing is decided until the hub's processes have looked at it."
+        frozen = Frozen(msg, retry_after_s=1)
+        frozen.__cause__ = problem
+        return frozen
     refused = isinstance(problem, RedisError) and is_refusal(problem)
     fault = StoreUnavailable(_NOT_ACCEPTED if refused else "The store cannot be reached.", retry_after_s=1)
     fault.__cause__ = problem
     return fault
-
-
-async def check_store(client: aioredis.Redis) -> list[str]:
-    """Return what makes this server unsafe to keep stock in, one sentence each; empty when safe.
-
-    Each sentence says what to change. Asked at start and by ``/readyz``.
-    """
-    with store_errors():
-        info = await client.info()
-        config = await _configuration(client)
-    problems = []
-    version = tuple(int(part) for part in str(info.get("redis_version", "0.0")).split(".")[:2])
-    if version < (7, 0):
-        problems.append(f"Redis {info.get('redis_version')} is too old; use Redis 7.0, Valkey 7.2 or newer.")
-    if info.get("role") == "slave":
-        problems.append("The server is a replica; point redis.url at the primary.")
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        problems.append(f"maxmemory-policy is {policy}, which deletes stock; set it to noeviction.")
-    if not int(info.get("aof_enabled", 0)):
-        problems.append("The append-only file is off, so a restart loses stock; set appendonly yes.")
-    if config.get("appendfsync") == "no":
-        problems.append("appendfsync is no, so power loss loses minutes; set it to always or everysec.")
-    return problems
-
-
-async def clock_skew_s(client: aioredis.Redis) -> float:
-    """Return the store's clock minus ours, in seconds, to about half a round trip.
-
-    Raises:
-        OutcomeUnknown, StoreUnavailable: the store did not answer.
-    """
-    asked_us = now_us()
-    with store_errors():
-        seconds, micros = await client.time()
-    return float(seconds * 1_000_000 + micros - (asked_us + now_us()) / 2) / 1e6
-
-
-async def durability(client: aioredis.Redis) -> str:
-    """Return ``always``, ``everysec``, ``no`` or ``unknown``: what an acknowledged write survives."""
-    return (await _configuration(client)).get("appendfsync", "unknown")
-
-
-def refuse_unsafe(problems: list[str]) -> None:
-    """Raise when there are any.
-
-    Raises:
-        UnsafeStore: with every sentence of :func:`check_store`.
-    """
-    if problems:
-        raise UnsafeStore(" ".join(["This Redis is not safe for stock.", *problems]))
-
-
-async def _configuration(client: aioredis.Redis) -> dict[str, str]:
-    """Hosted servers forbid CONFIG; what they do not tell is unknown, not unsafe."""
-    try:
-        answer: dict[Any, Any] = await client.config_get("appendfsync")
-    except ResponseError as problem:
-        if is_refusal(problem):
-            raise
-        return {}
-    return {_text(name): _text(value) for name, value in answer.items()}
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -99,9 +99,30 @@ class StockSettings(_Section):
     parked_max: int = Field(default=100_000, ge=1)
     """Most items per merchant whose events wait for a mapping; beyond it their deliveries are quarantined."""
     ledger_max: int = Field(default=1_000_000, ge=1000)
-    """About how many ledger entries are kept per merchant."""
+    """About how many ledger entries are kept per merchant after they have been archived."""
+    settle_memory_hours: int = Field(default=168, ge=1, le=24 * 90)
+    """A sale is kept among the open ones at least so long: a source that joins later may lack it."""
+    settle_after_hours: int = Field(default=24, ge=1, le=24 * 90)
+    """A sale that some source's level does not contain after so long is counted as overdue, for a person."""
+    names_days: int = Field(default=60, ge=1, le=400)
+    """How long the names of a sale are kept after it has left the reckoning, so that late news finds it."""
+    lapse_max: int = Field(default=64, ge=1, le=256)
+    """Most changes by time alone that are worked off in one step of the store."""
+    clock: Literal["guarded", "proposed"] = "guarded"
+    """`guarded`: the time that passes is the store's; `proposed`: whatever a caller says, for simulations."""
     seen_hours: int = Field(default=96, ge=24, le=168)
     """How long ids of unversioned changes are remembered; longer than any platform retries."""
+
+
+class ReservationSettings(_Section):
+    """Holds that agents place before they pay."""
+
+    remember_hours: int = Field(default=48, ge=1, le=24 * 30)
+    """How long a hold that is over, and the first answer to a key, can be asked for again."""
+    regrant_window_ms: int = Field(default=20_000, ge=0, le=600_000)
+    """After a loss of the store nothing new is granted for so long, while what was granted is shown again."""
+    batch_max: int = Field(default=32, ge=1, le=256)
+    """Most requests for holds that one process has decided in one step of the store."""
 
 
 class FeedSettings(_Section):
@@ -146,6 +167,43 @@ class RefetchSettings(_Section):
     """Largest platform answer that is read."""
 
 
+class ArchiveSettings(_Section):
+    """The copy of the ledger that does not die with the store."""
+
+    folder: Path = Path(".synchub/archive")
+    """Where workers write it; all of them must see the same folder, best on another disk than the store's."""
+    every_ms: int = Field(default=1000, ge=10, le=60_000)
+    """How often a worker looks for something to archive."""
+    wait_ms: int = Field(default=10_000, ge=0, le=3_600_000)
+    """The oldest entry waits at most about so long for others to share a segment with."""
+    segment_max: int = Field(default=1000, ge=1, le=10_000)
+    """Most entries of one segment; so many are archived without waiting."""
+    checkpoint_every: int = Field(default=100, ge=1)
+    """After so many segments the state they add up to is written beside them."""
+    backlog_max: int = Field(default=2_000_000, ge=1000)
+    """Most ledger entries that may wait; beyond it the oldest go, counted and noted in the chain."""
+
+
+class DecisionSettings(_Section):
+    """The record of what agents asked and were told."""
+
+    buffer_max: int = Field(default=10_000, ge=1)
+    """Most decisions that wait in one process to be written; beyond it the oldest go, counted."""
+    flush_ms: int = Field(default=200, ge=1, le=60_000)
+    """How long a decision waits for others to be written with."""
+    stream_max: int = Field(default=100_000, ge=100)
+    """About how many decisions per merchant may wait for the archive; beyond it the oldest go."""
+
+
+class LimitSettings(_Section):
+    """How much an agent may ask, where its key does not say otherwise."""
+
+    agent_rate_per_s: int = Field(default=500, ge=1, le=10_000)
+    """Requests a second, on average; beyond it and the burst they are answered 429."""
+    agent_burst: int = Field(default=2000, ge=1, le=1_000_000)
+    """Requests at once, after a pause."""
+
+
 class WorkerSettings(_Section):
     """The worker process."""
 
@@ -186,8 +244,12 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     ingress: IngressSettings = IngressSettings()
     stock: StockSettings = StockSettings()
+    reservations: ReservationSettings = ReservationSettings()
     feed: FeedSettings = FeedSettings()
     refetch: RefetchSettings = RefetchSettings()
+    archive: ArchiveSettings = ArchiveSettings()
+    decisions: DecisionSettings = DecisionSettings()
+    limits: LimitSettings = LimitSettings()
     worker: WorkerSettings = WorkerSettings()
     secrets: SecretsSettings = SecretsSettings()
     log: LogSettings = LogSettings()

@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -29,8 +30,10 @@ from synchub.logs import get_logger
 from synchub.redis import open_queue, queue_settings
 from synchub.web.app import build_probes
 from synchub.web.serving import serving
+from workers.archive import ArchiveLoop
 from workers.ingest import ingest_consumer
 from workers.polling import Nudger, fetch_levels
+from workers.reaper import Reaper
 from workers.upkeep import tidy
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
     from synchub.settings import Settings
 
+_SWITCH_S: Final = 0.0005
 _POLL_DELAY_S: Final = 0.1
 _JOBS_MAX: Final = 100
 _JOB_TIMEOUT_S: Final = 60
@@ -60,6 +64,8 @@ async def work(settings: Settings) -> None:
         await check_start(hub)
         await _complete_accounts(hub)
         spare_the_collector()
+        # Threads that hash segments would otherwise hold up the event loop by 5 ms at each of its turns.
+        sys.setswitchinterval(_SWITCH_S)
         _log.info("working")
         job = asyncio.create_task(_run_all(hub, http), name="work")
         waiting = asyncio.create_task(stop.wait(), name="wait-for-stop")
@@ -86,6 +92,8 @@ async def _run_all(hub: Hub, http: aiohttp.ClientSession) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(consumer.run(), name="consume")
             tasks.create_task(nudger.run(), name="nudge")
+            tasks.create_task(ArchiveLoop(hub).run(), name="archive")
+            tasks.create_task(Reaper(hub).run(), name="reap")
             tasks.create_task(_forever(lambda: _run_jobs(hub, http)), name="jobs")
     finally:
         await consumer.close()

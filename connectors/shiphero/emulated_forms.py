@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synchub.connector_kit.emulation import Change
+    from synchub.connector_kit.emulation import Change, Order
 
 ACCOUNT: Final = 63898
 _AS_TEXT: Final = frozenset({"inventory", "backorder_quantity", "on_hand"})
@@ -29,10 +29,13 @@ def envelope(webhook_type: str) -> dict[str, Any]:
     }
 
 
-def numbers(sku: str, available: int) -> dict[str, int]:
-    """Return ShipHero's numbers of one warehouse such that on_hand - allocated - reserve is the level."""
+def numbers(sku: str, available: int, ordered: int = 0) -> dict[str, int]:
+    """Return ShipHero's numbers of one warehouse such that on_hand - allocated - reserve is the level.
+
+    ``ordered`` units are allocated to orders besides those that always are.
+    """
     kind = zlib.crc32(sku.encode())
-    allocated, reserve, sell_ahead = kind % 4, 5 * (kind % 3 == 0), 10 * (kind % 5 == 0)
+    allocated, reserve, sell_ahead = kind % 4 + ordered, 5 * (kind % 3 == 0), 10 * (kind % 5 == 0)
     return {
         "inventory": available + sell_ahead,
         "backorder_quantity": 0,
@@ -54,10 +57,10 @@ def pushed(counted: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def inventory_change(change: Change) -> dict[str, Any]:
+def inventory_change(change: Change, ordered: int = 0) -> dict[str, Any]:
     """Return the delivery about a movement of one bin, here the only one of its warehouse."""
-    before = numbers(change.sku, change.previous)["on_hand"]
-    after = numbers(change.sku, change.quantity)["on_hand"]
+    before = numbers(change.sku, change.previous, ordered)["on_hand"]
+    after = numbers(change.sku, change.quantity, ordered)["on_hand"]
     return {
         **envelope("Inventory Change"),
         "warehouse_id": int(change.location),
@@ -77,9 +80,9 @@ def inventory_change(change: Change) -> dict[str, Any]:
     }
 
 
-def node(sku: str, location: str, available: int) -> dict[str, Any]:
+def node(sku: str, location: str, available: int, ordered: int = 0) -> dict[str, Any]:
     """Return one row of a GraphQL answer."""
-    counted = numbers(sku, available)
+    counted = numbers(sku, available, ordered)
     return {
         "sku": sku,
         "on_hand": counted["on_hand"],
@@ -87,6 +90,62 @@ def node(sku: str, location: str, available: int) -> dict[str, Any]:
         "reserve_inventory": counted["reserve"],
         "warehouse": {"legacy_id": int(location)},
     }
+
+
+def order_allocated(order: Order, batch: int) -> dict[str, Any]:
+    """Return the delivery about an order's open units, set aside in its warehouse."""
+    line = {
+        "id": order.number,
+        "item_uuid": uuid_of("LineItem", str(order.number)),
+        # Whoever gave the order its name has said nothing of lines: it has one only.
+        "partner_line_item_id": None if order.reference else f"{partner_order_id(order)}-1",
+        "quantity": order.quantity,
+        "sku": order.sku,
+        "is_kit_component": False,
+        "created_at": _seconds(order.placed_at_us),
+    }
+    return {
+        **envelope("Order Allocated"),
+        "allocation_reference": batch,
+        "warehouse_id": int(order.location),
+        "warehouse_uuid": uuid_of("Warehouse", order.location),
+        "allocated_at": _seconds(order.changed_at_us),
+        **_named(order),
+        "line_items": [line],
+        "ready_to_ship": 1,
+    }
+
+
+def order_deallocated(order: Order, batch: int) -> dict[str, Any]:
+    """Return the delivery about an allocation that no longer holds: it names no line."""
+    moment = {"allocation_reference": batch, "deallocated_at": _seconds(order.changed_at_us)}
+    return {**envelope("Order Deallocated"), **moment, **_named(order)}
+
+
+def order_canceled(order: Order) -> dict[str, Any]:
+    """Return the delivery about an order that is not shipped: it names no line either."""
+    number = partner_order_id(order)
+    state = {"fulfillment-status": "canceled", "shop_name": "example", "shop_order_number": number}
+    return {"webhook_type": "Order Canceled", **state, **_named(order)}
+
+
+def partner_order_id(order: Order) -> str:
+    """Return what the shop calls the order."""
+    return order.reference or f"SHOP-{order.number}"
+
+
+def _named(order: Order) -> dict[str, Any]:
+    number = partner_order_id(order)
+    return {
+        "order_number": number,
+        "order_id": order.number,
+        "order_uuid": uuid_of("Order", str(order.number)),
+        "partner_order_id": number,
+    }
+
+
+def _seconds(at_us: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at_us // 1_000_000))
 
 
 def no_credits(*, wanted: int, left: int, seconds: int) -> dict[str, Any]:

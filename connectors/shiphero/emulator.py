@@ -13,6 +13,8 @@ import math
 import re
 import time
 import uuid
+from collections import Counter
+from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from aiohttp import web
@@ -23,12 +25,15 @@ from connectors.shiphero.emulated_forms import (
     no_credits,
     node,
     numbers,
+    order_allocated,
+    order_canceled,
+    order_deallocated,
     pushed,
     uuid_of,
 )
 from connectors.shiphero.signature import SIGNATURE_HEADER
 from synchub.connector_kit.emulated_sender import WITHHELD
-from synchub.connector_kit.emulation import Change, Emulator, Options, Outgoing, run
+from synchub.connector_kit.emulation import Change, Emulator, Options, Order, Outgoing, run
 from synchub.connector_kit.signatures import sign_hmac_sha256_base64
 
 if TYPE_CHECKING:
@@ -73,6 +78,9 @@ class ShipHeroEmulator(Emulator):
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self._credits = Credits(time.monotonic())
+        self._ordered: Counter[tuple[str, str]] = Counter()
+        self._references = count(time.time_ns() // 1000)
+        self._batches: dict[int, int] = {}
 
     def location_id(self, name: str) -> str:
         """Return the number of a named warehouse; an unknown name stays as it is."""
@@ -82,9 +90,28 @@ class ShipHeroEmulator(Emulator):
     def level_deliveries(self, change: Change) -> list[Outgoing]:
         """Return the Inventory Update, and now and then the Inventory Change that came before it."""
         update = self._signed(change.item, self._inventory_update(change))
-        if change.number % MOVES_EACH or change.quantity == change.previous:
+        # Units that are set aside stay where they lie: no bin changes.
+        if change.number % MOVES_EACH or change.quantity == change.previous or change.by_order:
             return [update]
-        return [self._signed(change.item, inventory_change(change)), update]
+        ordered = self._ordered[change.item, change.location]
+        return [self._signed(change.item, inventory_change(change, ordered)), update]
+
+    def placed_deliveries(self, order: Order) -> list[Outgoing]:
+        """Return the Order Allocated of an order that some shop has sent."""
+        return [self._allocate(order)]
+
+    def cancelled_deliveries(self, order: Order) -> list[Outgoing]:
+        """Return the end of the allocation, and a new one of what is left or the end of the order."""
+        batch = self._batches.pop(order.number)
+        ended = self._signed(order.item, order_deallocated(order, batch))
+        self._ordered[order.item, order.location] -= order.quantity + order.cancellations[-1][0]
+        rest = self._allocate(order) if order.quantity else self._signed(order.item, order_canceled(order))
+        return [ended, rest]
+
+    def _allocate(self, order: Order) -> Outgoing:
+        self._batches[order.number] = next(self._references)
+        self._ordered[order.item, order.location] += order.quantity
+        return self._signed(order.item, order_allocated(order, self._batches[order.number]))
 
     def add_routes(self, app: web.Application) -> None:
         """Add GraphQL, and a control route that moves units between bins without changing a level."""
@@ -118,8 +145,12 @@ class ShipHeroEmulator(Emulator):
 
     def _inventory_update(self, change: Change) -> dict[str, Any]:
         levels = self.levels[change.item] | {change.location: change.quantity}
-        here = numbers(change.sku, change.quantity)
-        total = {name: sum(numbers(change.sku, one)[name] for one in levels.values()) for name in here}
+        counted = {
+            place: numbers(change.sku, level, self._ordered[change.item, place])
+            for place, level in levels.items()
+        }
+        here = counted[change.location]
+        total = {name: sum(one[name] for one in counted.values()) for name in here}
         warehouse = {
             "warehouse_id": int(change.location),
             "warehouse_uuid": uuid_of("Warehouse", change.location),
@@ -142,7 +173,9 @@ class ShipHeroEmulator(Emulator):
         move = Change(
             item=item, sku=item, location=location, quantity=held, previous=held, number=0, at_us=_now_us()
         )
-        status = await self.sender.send(self._signed(item, inventory_change(move)))
+        status = await self.sender.send(
+            self._signed(item, inventory_change(move, self._ordered[item, location]))
+        )
         return web.json_response({"status": status})
 
     async def _graphql(self, request: web.Request) -> web.Response:
@@ -177,7 +210,8 @@ class ShipHeroEmulator(Emulator):
     def _listing(self, sku: str, first: int, after: str | None) -> dict[str, Any]:
         start = int(base64.b64decode(after).decode().removeprefix("arrayconnection:")) + 1 if after else 0
         held = list(self.levels.get(sku, {}).items())
-        rows = [(place, node(sku, *held[place])) for place in range(len(held))][start : start + first]
+        nodes = [node(sku, place, level, self._ordered[sku, place]) for place, level in held]
+        rows = list(enumerate(nodes))[start : start + first]
         last = uuid_of("arrayconnection", str(rows[-1][0])) if rows else None
         page = {"hasNextPage": start + len(rows) < len(held), "endCursor": last}
         return {

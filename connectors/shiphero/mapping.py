@@ -2,13 +2,14 @@
 
 The surprising fact: ``inventory`` already contains ``sell_ahead``, units that
 may be sold before they arrive. They are taken out again, so that a level never
-promises what the warehouse does not hold.
+promises what the warehouse does not hold. ``orders.py`` reads what is about orders.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from connectors.shiphero import orders
 from connectors.shiphero.payloads import InventoryChange, InventoryUpdate
 from synchub.connector_kit.events import Level, LevelStatus, StockEvent, Tickle
 from synchub.connector_kit.payloads import identifier, parse, quantity, read_json
@@ -29,7 +30,7 @@ def normalize(topic: str, delivery: Delivery) -> tuple[StockEvent, ...]:
     """
     reader = _READERS.get(topic)
     if reader is None:
-        msg = "this connector reads Inventory Update and Inventory Change only"
+        msg = "The webhook is not one that this connector reads."
         raise PayloadRefused(msg)
     return reader(read_json(delivery.body))
 
@@ -69,4 +70,8 @@ def _inventory_change(body: object) -> tuple[StockEvent, ...]:
 _READERS: Final[dict[str, Callable[[object], tuple[StockEvent, ...]]]] = {
     "Inventory Update": _inventory_update,
     "Inventory Change": _inventory_change,
+    "Order Allocated": orders.allocated,
+    "Order Deallocated": orders.deallocated,
+    "Order Canceled": orders.canceled,
+    "Shipment Update": orders.shipped,
 }

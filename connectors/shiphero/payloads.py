@@ -41,6 +41,52 @@ class InventoryChange(Payload):
     warehouse_id: object
 
 
+class AllocatedLine(Payload):
+    """Units of one line of an order that a warehouse has set aside."""
+
+    id: object
+    partner_line_item_id: object = None
+    sku: object
+    quantity: object
+
+
+class OrderAllocated(Payload):
+    """An Order Allocated: what one warehouse set aside for an order, under one reference."""
+
+    allocation_reference: object
+    warehouse_id: object
+    order_id: object
+    partner_order_id: object = None
+    line_items: Rows[AllocatedLine]
+
+
+class OrderDeallocated(Payload):
+    """An Order Deallocated: an allocation that no longer holds; it names no lines."""
+
+    allocation_reference: object
+    order_id: object
+    partner_order_id: object = None
+
+
+class OrderCanceled(Payload):
+    """An Order Canceled: ShipHero will not ship the order; it names no lines."""
+
+    order_id: object
+    partner_order_id: object = None
+
+
+class Shipped(Payload):
+    """A shipment."""
+
+    shipment_id: object
+
+
+class ShipmentUpdate(Payload):
+    """A Shipment Update: units that were set aside have left."""
+
+    fulfillment: Shipped
+
+
 class Warehouse(Payload):
     """A warehouse in GraphQL; ``legacy_id`` is what a delivery calls ``warehouse_id``."""
 

@@ -3,6 +3,9 @@
 The surprising fact: a throttled query is answered with HTTP 200 and the word
 THROTTLED among its ``errors``. Calls are paid in points, taken from a bucket by the
 query's estimated cost and given back down to its real cost when it is answered.
+
+Orders name variants and levels name inventory items, so every read also says which SKU the
+item's variants are; an order's unknown variant is asked for by itself.
 """
 
 from __future__ import annotations
@@ -14,7 +17,16 @@ from typing import TYPE_CHECKING, Final
 
 from connectors.shopify.addresses import endpoint, global_id, number_of
 from connectors.shopify.mapping import group_of, sku_of, version_of
-from connectors.shopify.payloads import Cost, ItemNode, ItemNodes, LevelNode
+from connectors.shopify.orders import variant_item
+from connectors.shopify.payloads import (
+    Cost,
+    ItemNode,
+    ItemNodes,
+    LevelNode,
+    Variant,
+    VariantNode,
+    VariantNodes,
+)
 from synchub.connector_kit.events import Catalogue, CatalogueStatus, Level, LevelStatus
 from synchub.connector_kit.payloads import parse, quantity, read_json
 from synchub.errors import PayloadRefused, UpstreamFailed, UpstreamRefused, UpstreamThrottled
@@ -24,6 +36,7 @@ if TYPE_CHECKING:
 
     from synchub.connector_kit.contract import Access
     from synchub.connector_kit.events import StockEvent
+    from synchub.connector_kit.payloads import P
 
 FIRST_PAGE: Final = 10
 """Locations of each item in the first answer: 25 items of them stay under one query's 1 000 points."""
@@ -47,7 +60,7 @@ query Levels($ids: [ID!]!, $first: Int!, $after: String) {
       id
       sku
       tracked
-      variants(first: 2) { nodes { product { id } } }
+      variants(first: 2) { nodes { id product { id } } }
       inventoryLevels(first: $first, after: $after, includeInactive: true) {
         nodes {
           location { id }
@@ -62,7 +75,20 @@ query Levels($ids: [ID!]!, $first: Int!, $after: String) {
 }
 """
 
+VARIANTS_QUERY: Final = """
+query Variants($ids: [ID!]!) {
+  nodes(ids: $ids) {
+    ... on ProductVariant {
+      id
+      sku
+      product { id }
+    }
+  }
+}
+"""
+
 NUMERIC_ID: Final = re.compile(r"[0-9]{1,20}")
+VARIANT: Final = re.compile(r"variant/([0-9]{1,20})")
 
 
 class Client:
@@ -75,22 +101,24 @@ class Client:
     async def fetch_levels(self, items: Sequence[str]) -> tuple[StockEvent, ...]:
         """Return the SKU and the levels of these items, one event each, in the shop's order.
 
-        An item that the shop does not have, or whose id is not a number, is absent.
-        All pages of an item are read before anything is returned.
+        Of a variant (``variant/42``) only the SKU is read. An item that the shop does not
+        have, or whose id is not a number, is absent. All pages of an item are read before
+        anything is returned.
 
         Raises:
             UpstreamThrottled: too few points; ``retry_after_s`` from the answer.
             UpstreamRefused: no or a wrong token, a missing permission, a wrong shop domain.
             UpstreamFailed: no answer, or one that is not of the documented form.
         """
-        known = [item for item in dict.fromkeys(items) if NUMERIC_ID.fullmatch(item)]
-        ids = [global_id("InventoryItem", item) for item in known]
-        if not ids:
-            return ()
+        asked = dict.fromkeys(items)
+        known = [global_id("InventoryItem", item) for item in asked if NUMERIC_ID.fullmatch(item)]
+        sold = [global_id("ProductVariant", found[1]) for item in asked if (found := VARIANT.fullmatch(item))]
         events: list[StockEvent] = []
-        for node in await self._ask(ids, FIRST_PAGE, None):
+        for node in await self._ask(known, FIRST_PAGE, None) if known else ():
             levels = [*node.levels.nodes, *await self._further_levels(node)]
             events += _events(node, levels)
+        for variant in await self._ask_variants(sold) if sold else ():
+            events += _variant_events(variant)
         return tuple(events)
 
     async def _further_levels(self, node: ItemNode) -> list[LevelNode]:
@@ -110,13 +138,22 @@ class Client:
         return levels
 
     async def _ask(self, ids: Sequence[str], first: int, after: str | None) -> list[ItemNode]:
+        variables = {"ids": list(ids), "first": first, "after": after}
+        answer = await self._query(LEVELS_QUERY, variables, ItemNodes)
+        return [node for node in answer.nodes if node is not None]
+
+    async def _ask_variants(self, ids: Sequence[str]) -> list[VariantNode]:
+        answer = await self._query(VARIANTS_QUERY, {"ids": list(ids)}, VariantNodes)
+        return [node for node in answer.nodes if node is not None]
+
+    async def _query(self, query: str, variables: Mapping[str, object], model: type[P]) -> P:
         answer = await self._http.send(
             "POST",
             endpoint(self._credentials.get("shop_domain", "")),
             headers={"x-shopify-access-token": self._token(), "accept": "application/json"},
-            json={"query": LEVELS_QUERY, "variables": {"ids": list(ids), "first": first, "after": after}},
+            json={"query": query, "variables": dict(variables)},
         )
-        return _item_nodes(answer.body)
+        return _read(answer.body, model)
 
     def _token(self) -> str:
         token = self._credentials.get("access_token", "")
@@ -126,15 +163,14 @@ class Client:
         return token
 
 
-def _item_nodes(body: bytes) -> list[ItemNode]:
+def _read(body: bytes, model: type[P]) -> P:
     try:
         content = read_json(body)
         _raise_errors(content)
-        answer = parse(ItemNodes, content.get("data"))
+        return parse(model, content.get("data"))
     except PayloadRefused as problem:
         msg = f"The platform's answer is not of the documented form: {problem.detail}"
         raise UpstreamFailed(msg) from problem
-    return [node for node in answer.nodes if node is not None]
 
 
 def _raise_errors(content: Mapping[str, object]) -> None:
@@ -174,14 +210,36 @@ def _retry_after_s(content: Mapping[str, object]) -> int:
 
 def _events(node: ItemNode, levels: Sequence[LevelNode]) -> list[StockEvent]:
     try:
-        return [_catalogue(node), *(_level(node, level) for level in levels)]
+        variants = [_variant(variant, node.sku) for variant in _variants(node)]
+        return [_catalogue(node), *variants, *(_level(node, level) for level in levels)]
     except PayloadRefused as problem:
         msg = f"The platform's answer holds an unusable value: {problem.detail}"
         raise UpstreamFailed(msg) from problem
 
 
+def _variant_events(node: VariantNode) -> list[StockEvent]:
+    try:
+        return [_variant(node, node.sku)]
+    except PayloadRefused as problem:
+        msg = f"The platform's answer holds an unusable value: {problem.detail}"
+        raise UpstreamFailed(msg) from problem
+
+
+def _variants(node: ItemNode) -> Sequence[Variant]:
+    return node.variants.nodes if node.variants else ()
+
+
+def _variant(node: Variant, sku: str | None) -> Catalogue:
+    # No status: whether the SKU is sold is said of the inventory item behind it.
+    return Catalogue(
+        item=variant_item(number_of(node.id)),
+        group=group_of(number_of(node.product.id)),
+        sku=_readable_sku(sku),
+    )
+
+
 def _catalogue(node: ItemNode) -> Catalogue:
-    products = {variant.product.id for variant in node.variants.nodes} if node.variants else set()
+    products = {variant.product.id for variant in _variants(node)}
     return Catalogue(
         item=number_of(node.id),
         # An item that several products share must not go when one of them goes.

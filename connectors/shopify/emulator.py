@@ -12,14 +12,15 @@ import json
 import time
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from aiohttp import web
 
 from connectors.shopify.addresses import API_VERSION, global_id
-from connectors.shopify.client import LEVELS_QUERY
-from synchub.connector_kit.emulation import Change, Emulator, Options, Outgoing, run
+from connectors.shopify.client import LEVELS_QUERY, VARIANTS_QUERY
+from connectors.shopify.emulated_forms import OrderIds, order_body, refund_body, shop_time, triggered_at
+from synchub.connector_kit.emulation import Change, Emulator, Options, Order, Outgoing, run
 from synchub.connector_kit.signatures import sign_hmac_sha256_base64
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 FIRST_ITEM: Final = 271878346596884000
 FIRST_LOCATION: Final = 24826418
 FIRST_PRODUCT: Final = 788032119674292000
-SHOP_ZONE: Final = timezone(timedelta(hours=-5))
+FIRST_VARIANT: Final = 278032119674290000
+FIRST_ORDER: Final = 820_000_000_000_000_000
+FIRST_LINE: Final = 866_000_000_000_000_000
 
 POINTS_MAX: Final = 2000
 POINTS_A_SECOND: Final = 100
@@ -36,6 +39,7 @@ POINTS_A_SECOND: Final = 100
 # location and quantities; a connection is two points besides what it holds.
 POINTS_AN_ITEM: Final = 1 + (2 + 2 * 2) + 2
 POINTS_A_LEVEL: Final = 3
+POINTS_A_VARIANT: Final = 2
 
 
 @dataclass(slots=True)
@@ -105,6 +109,34 @@ class ShopifyEmulator(Emulator):
         }
         return [self._signed("inventory_levels/update", change.item, body, change.at_us)]
 
+    def order_id(self, order: Order) -> str:
+        """Return an order id beyond what a double can hold."""
+        return str(FIRST_ORDER + order.number)
+
+    def placed_deliveries(self, order: Order) -> list[Outgoing]:
+        """Return the ``orders/create`` of an order; one that says where was made at a till."""
+        return [self._order("orders/create", order)]
+
+    def cancelled_deliveries(self, order: Order) -> list[Outgoing]:
+        """Return what Shopify sends for units taken out of an order, or for the whole of it."""
+        if not order.quantity:
+            return [self._order("orders/cancelled", order), self._order("orders/updated", order)]
+        latest = refund_body(order, self._ids(order), len(order.cancellations) - 1)
+        refunded = self._signed("refunds/create", order.item, latest, order.changed_at_us)
+        return [refunded, self._order("orders/updated", order)]
+
+    def _order(self, topic: str, order: Order) -> Outgoing:
+        return self._signed(topic, order.item, order_body(order, self._ids(order)), order.changed_at_us)
+
+    def _ids(self, order: Order) -> OrderIds:
+        return OrderIds(
+            order=int(self.order_id(order)),
+            line=FIRST_LINE + order.number,
+            variant=FIRST_VARIANT + int(order.item) - FIRST_ITEM,
+            product=FIRST_PRODUCT + int(order.item) - FIRST_ITEM,
+            location=int(order.location),
+        )
+
     def add_routes(self, app: web.Application) -> None:
         """Add the GraphQL endpoint of the one API version that the client speaks."""
         app.router.add_post(f"/admin/api/{API_VERSION}/graphql.json", self._graphql)
@@ -134,9 +166,34 @@ class ShopifyEmulator(Emulator):
         if not token or (wanted and token != wanted):
             return web.json_response({"errors": "[API] Invalid API key or access token"}, status=401)
         asked = await request.json()
+        if asked["query"] == VARIANTS_QUERY:
+            return self._variants(asked["variables"])
         if asked["query"] != LEVELS_QUERY:
-            return web.json_response({"errors": [{"message": "This double answers the levels query only."}]})
+            return web.json_response({"errors": [{"message": "This double answers two queries only."}]})
         return self._answer(asked["variables"])
+
+    def _variants(self, asked: Mapping[str, object]) -> web.Response:
+        ids = asked["ids"]
+        if not isinstance(ids, list):
+            return web.json_response({"errors": [{"message": "Variables are of the wrong type."}]})
+        requested = len(ids) * POINTS_A_VARIANT
+        self._points.refill(time.monotonic())
+        if requested > self._points.available:
+            return self._throttled(requested, available=int(self._points.available))
+        self._points.available -= requested
+        nodes = [self._variant_node(variant.rpartition("/")[2]) for variant in ids]
+        cost = self._cost(requested, requested, int(self._points.available))
+        return web.json_response({"data": {"nodes": nodes}, "extensions": cost})
+
+    def _variant_node(self, variant: str) -> dict[str, object] | None:
+        item = str(int(variant) - FIRST_VARIANT + FIRST_ITEM)
+        sku = self.skus.get(item)
+        return None if sku is None else {**self._variant(item), "sku": sku}
+
+    def _variant(self, item: str) -> dict[str, object]:
+        index = int(item) - FIRST_ITEM
+        product = {"id": global_id("Product", str(FIRST_PRODUCT + index))}
+        return {"id": global_id("ProductVariant", str(FIRST_VARIANT + index)), "product": product}
 
     def _answer(self, asked: Mapping[str, object]) -> web.Response:
         ids, first, after = asked["ids"], asked["first"], asked["after"]
@@ -157,14 +214,13 @@ class ShopifyEmulator(Emulator):
     def _node(self, item: str, start: int, first: int) -> dict[str, object] | None:
         if item not in self.skus:
             return None
-        product = global_id("Product", str(FIRST_PRODUCT + int(item) - FIRST_ITEM))
         places, end = self.locations[start : start + first], start + first
         page = {"hasNextPage": end < len(self.locations), "endCursor": str(end) if places else None}
         return {
             "id": global_id("InventoryItem", item),
             "sku": self.skus[item],
             "tracked": True,
-            "variants": {"nodes": [{"product": {"id": product}}]},
+            "variants": {"nodes": [self._variant(item)]},
             "inventoryLevels": {"nodes": [self._level(item, place) for place in places], "pageInfo": page},
         }
 
@@ -190,17 +246,6 @@ class ShopifyEmulator(Emulator):
         return {
             "cost": {"requestedQueryCost": requested, "actualQueryCost": actual, "throttleStatus": status}
         }
-
-
-def shop_time(at_us: int) -> str:
-    """Return a time as the webhooks write it: to the second, in the shop's own zone."""
-    return datetime.fromtimestamp(at_us // 1_000_000, SHOP_ZONE).isoformat()
-
-
-def triggered_at(at_us: int) -> str:
-    """Return a time as the headers write it: UTC with nine fraction digits."""
-    whole = datetime.fromtimestamp(at_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{whole}.{at_us % 1_000_000:06d}000Z"
 
 
 if __name__ == "__main__":

@@ -2,14 +2,22 @@
 
 The surprising fact: a level names neither SKU nor version. The SKU comes from the
 ``inventory_items`` topics, and the only order between two levels is ``updated_at``,
-which stops at the second and carries the shop's own offset.
+which stops at the second and carries the shop's own offset. ``orders.py`` reads orders.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from connectors.shopify.payloads import DisconnectBody, ItemBody, LevelBody, RemovedBody
+from connectors.shopify.orders import lines_of
+from connectors.shopify.payloads import (
+    DisconnectBody,
+    EditBody,
+    ItemBody,
+    LevelBody,
+    RefundBody,
+    RemovedBody,
+)
 from connectors.shopify.signature import triggered_at_us
 from synchub.connector_kit.events import (
     Catalogue,
@@ -53,7 +61,7 @@ def normalize(topic: str, delivery: Delivery) -> tuple[StockEvent, ...]:
 
 
 def version_of(written: str) -> Version:
-    """Return the version that a level's time of change stands for, as coarse as it is written."""
+    """Return the version that a time of change stands for, as coarse as it is written."""
     return Version(
         scale=Scale.TIME,
         number=time_us(written, "updated_at"),
@@ -151,6 +159,22 @@ def _product_removed(content: Mapping[str, object], _delivery: Delivery) -> tupl
     return (Catalogue(item=None, group=group_of(str(body.id)), status=CatalogueStatus.REMOVED),)
 
 
+def _order(content: Mapping[str, object], _delivery: Delivery) -> tuple[StockEvent, ...]:
+    return lines_of(content, version_of)
+
+
+def _edited(content: Mapping[str, object], _delivery: Delivery) -> tuple[StockEvent, ...]:
+    # Differences of lines without a version: orders/updated states the outcome.
+    parse(EditBody, content)
+    return ()
+
+
+def _refunded(content: Mapping[str, object], _delivery: Delivery) -> tuple[StockEvent, ...]:
+    # One refund does not say what is open after all of them: orders/updated does.
+    parse(RefundBody, content)
+    return ()
+
+
 def _refuse_field(content: Mapping[str, object], name: str) -> None:
     if name in content:
         msg = "The body belongs to another topic than the one it was sent under."
@@ -165,4 +189,9 @@ READINGS: Final[Mapping[str, Callable[[Mapping[str, object], Delivery], tuple[St
     "inventory_items/update": _updated,
     "inventory_items/delete": _item_removed,
     "products/delete": _product_removed,
+    "orders/create": _order,
+    "orders/updated": _order,
+    "orders/cancelled": _order,
+    "orders/edited": _edited,
+    "refunds/create": _refunded,
 }

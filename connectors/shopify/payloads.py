@@ -11,9 +11,11 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
+from synchub.connector_kit.events import MAX_QUANTITY
 from synchub.connector_kit.payloads import Payload, Rows
 
 PlatformId: TypeAlias = Annotated[int, Field(gt=0, lt=2**64)]
+Units: TypeAlias = Annotated[int, Field(ge=0, le=MAX_QUANTITY)]
 
 
 class LevelBody(Payload):
@@ -46,6 +48,83 @@ class RemovedBody(Payload):
     id: PlatformId
 
 
+class RefundedLine(Payload):
+    """Units of one line that were refunded, and what became of them."""
+
+    line_item_id: PlatformId
+    quantity: Units
+    restock_type: str | None = None
+    """``cancel``: they never left; ``return``: they came back; ``no_restock``: only money went back."""
+
+
+class Refund(Payload):
+    """One refund of an order; removing units in the order editor makes one too."""
+
+    refund_line_items: Rows[RefundedLine] = ()
+
+
+class ShippedLine(Payload):
+    """Units of one line in one shipment; ``id`` is the line's."""
+
+    id: PlatformId
+    quantity: Units
+
+
+class Fulfillment(Payload):
+    """One shipment of an order."""
+
+    status: str | None = None
+    line_items: Rows[ShippedLine] = ()
+
+
+class LineItem(Payload):
+    """One line of an order. A tip or an item typed in by hand has no variant."""
+
+    id: PlatformId
+    variant_id: PlatformId | None = None
+    quantity: Units
+    """As ordered; it never falls."""
+    properties: object = None
+
+
+class OrderBody(Payload):
+    """An order as it is now: ``orders/create``, ``orders/updated`` and ``orders/cancelled``."""
+
+    id: PlatformId
+    test: bool | None = None
+    created_at: str
+    updated_at: str
+    processed_at: str | None = None
+    """When it was placed; earlier than ``created_at`` when the order was brought from elsewhere."""
+    cancelled_at: str | None = None
+    source_name: str | None = None
+    location_id: PlatformId | None = None
+    tags: str | None = None
+    note_attributes: object = None
+    line_items: Rows[LineItem]
+    refunds: Rows[Refund] = ()
+    fulfillments: Rows[Fulfillment] = ()
+
+
+class EditedOrder(Payload):
+    """The order of an edit. Of the lines only differences are told."""
+
+    order_id: PlatformId
+
+
+class EditBody(Payload):
+    """``orders/edited``: what was added and removed, without the order."""
+
+    order_edit: EditedOrder
+
+
+class RefundBody(Payload):
+    """``refunds/create``: one refund, without the order's other refunds."""
+
+    id: PlatformId
+    order_id: PlatformId
+
+
 class NodeId(Payload):
     """Anything of which only the global id is read."""
 
@@ -55,6 +134,7 @@ class NodeId(Payload):
 class Variant(Payload):
     """One variant that is sold from an inventory item."""
 
+    id: str
     product: NodeId
 
 
@@ -108,6 +188,18 @@ class ItemNodes(Payload):
     """The answer to the levels query; null stands for an id the shop does not have."""
 
     nodes: Rows[ItemNode | None]
+
+
+class VariantNode(Variant):
+    """A variant as orders name it."""
+
+    sku: str | None
+
+
+class VariantNodes(Payload):
+    """The answer to the variants query; null stands for an id the shop does not have."""
+
+    nodes: Rows[VariantNode | None]
 
 
 class ThrottleStatus(Payload):

@@ -1,4 +1,8 @@
-"""A system that posts signed JSON: every level at the start, then one for every change."""
+"""A system that posts signed JSON: every level at the start, then one for every change.
+
+It acknowledges its own orders: its levels contain them, and nothing but an acknowledgement
+says so where the hub is told of orders and levels by the same account.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import ClassVar
 
 import orjson
 
-from synchub.connector_kit.emulation import Change, Emulator, Options, Outgoing, run
+from synchub.connector_kit.emulation import Change, Emulator, Options, Order, Outgoing, run
 from synchub.connector_kit.signatures import sign_standard_webhooks
 
 
@@ -37,6 +41,34 @@ class StandardEmulator(Emulator):
         }
         data = {"sequence": self._first_number + change.number, "changes": [row]}
         return [self._deliver(change.item, data, change.at_us)]
+
+    def placed_deliveries(self, order: Order) -> list[Outgoing]:
+        """Tell the order, and that the levels to come contain it."""
+        return [self._tell_order(order, order.ordered, "placed")]
+
+    def cancelled_deliveries(self, order: Order) -> list[Outgoing]:
+        """Tell what is left of the order, and that the levels to come have the other units back."""
+        units, _ = order.cancellations[-1]
+        return [self._tell_order(order, -units, f"cancelled-{len(order.cancellations)}")]
+
+    def _tell_order(self, order: Order, taken: int, fact: str) -> Outgoing:
+        line: dict[str, object] = {"order_id": self.order_id(order), "line": "1", "sku": order.sku}
+        state = {
+            **line,
+            "quantity": str(order.quantity),
+            "status": "placed" if order.quantity else "cancelled",
+            "ordered_at": _rfc3339(order.placed_at_us),
+            "happened_at": _rfc3339(order.changed_at_us),
+        }
+        if order.is_located:
+            state["location_id"] = order.location
+        if order.reference:
+            state["reference"] = order.reference
+        ack = {**line, "quantity": str(taken), "location_id": order.location}
+        ack["key"] = f"{self.order_id(order)}-{fact}"
+        acks = [] if self.options.ships_elsewhere else [ack]
+        data = {"sequence": self._first_number + self.next_number(), "orders": [state], "acks": acks}
+        return self._deliver(order.item, data, order.changed_at_us)
 
     def _deliver(self, item: str, data: dict[str, object], at_us: int) -> Outgoing:
         body = orjson.dumps({"type": "stock.changed", "timestamp": _rfc3339(at_us), "data": data})

@@ -28,6 +28,7 @@ from synchub.connector_kit.events import (
 )
 from synchub.connector_kit.payloads import (
     identifier,
+    latest_us,
     parse,
     quantity,
     read_json,
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 TOPIC: Final = "stock.changed"
 SELLABLE: Final = "sellable"
+
+REFERENCES_MAX: Final = 16
+"""Reservations that one line of an order can have come from."""
 
 
 def normalize(topic: str, delivery: Delivery) -> tuple[StockEvent, ...]:
@@ -65,7 +69,7 @@ def normalize(topic: str, delivery: Delivery) -> tuple[StockEvent, ...]:
     _check_repeats(events)
     return (
         *events,
-        *(_order(row, version or _time_version(body.timestamp)) for row in body.data.orders),
+        *(_order(row, version, body.timestamp) for row in body.data.orders),
         *(_ack(row, version) for row in body.data.acks),
         *(_catalogue(row) for row in body.data.catalogue),
     )
@@ -107,31 +111,50 @@ def _check_repeats(events: list[Level | Delta]) -> None:
         raise PayloadRefused(msg)
 
 
-def _order(row: Order, version: Version | None) -> OrderLine:
+def _order(row: Order, version: Version | None, said: str | None) -> OrderLine:
+    # Never the time of the order itself: a line may have been changed long after it.
+    changed = said if row.happened_at is None else row.happened_at
+    cancelled = row.status == "cancelled"
+    units = _units(row.quantity, "orders.quantity")
     return OrderLine(
         order=identifier(row.order_id, "orders.order_id"),
         line=identifier(row.line, "orders.line"),
         item=identifier(row.sku, "orders.sku"),
         location=_optional(row.location_id, "orders.location_id"),
-        quantity=_units(row.quantity, "orders.quantity"),
+        quantity=0 if cancelled else units,
         status=OrderStatus(row.status),
         ordered_at_us=None if row.ordered_at is None else time_us(row.ordered_at, "orders.ordered_at"),
-        reference=_optional(row.reference, "orders.reference"),
-        version=version,
+        happened_at_us=None if changed is None else latest_us(changed, "orders.happened_at"),
+        references=_references(row),
+        version=version or _time_version(changed),
     )
 
 
+def _references(row: Order) -> tuple[str, ...]:
+    given = [name for name in (row.reference, *row.references) if name is not None]
+    if len(given) > REFERENCES_MAX:
+        msg = f"A line of an order has more than {REFERENCES_MAX} references."
+        raise PayloadRefused(msg)
+    return tuple(dict.fromkeys(identifier(name, "orders.references") for name in given))
+
+
 def _ack(row: Acknowledged, version: Version | None) -> Ack:
-    if row.reference is None and (row.order_id is None or row.line is None):
+    by_line = row.order_id is not None and row.line is not None
+    if row.reference is None and not by_line:
         msg = "An acknowledgement names a reference, or an order_id and its line."
         raise PayloadRefused(msg)
+    if row.sku is None and not by_line:
+        msg = "An acknowledgement by reference names its SKU: a reservation may hold several."
+        raise PayloadRefused(msg)
     return Ack(
-        item=identifier(row.sku, "acks.sku"),
-        quantity=_units(row.quantity, "acks.quantity"),
+        item=_optional(row.sku, "acks.sku"),
+        quantity=quantity(row.quantity, "acks.quantity"),
+        location=_optional(row.location_id, "acks.location_id"),
         order=_optional(row.order_id, "acks.order_id"),
         line=_optional(row.line, "acks.line"),
         reference=_optional(row.reference, "acks.reference"),
         version=_included_since(row.version) or version,
+        key=_optional(row.key, "acks.key"),
     )
 
 

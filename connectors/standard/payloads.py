@@ -29,18 +29,22 @@ class Order(Payload):
     quantity: object
     status: Literal["placed", "cancelled"]
     ordered_at: str | None = None
+    happened_at: str | None = None
     reference: object = None
+    references: Rows[object] = ()
 
 
 class Acknowledged(Payload):
-    """Says that the source's level now includes a sale."""
+    """Says that the source's level now includes a sale, or that units were given back to it."""
 
-    sku: object
+    sku: object = None
+    location_id: object = None
     quantity: object
     order_id: object = None
     line: object = None
     reference: object = None
     version: object = None
+    key: object = None
 
 
 class Backorder(Payload):

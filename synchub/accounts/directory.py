@@ -26,7 +26,7 @@ from synchub.logs import get_logger
 from synchub.redis import CoalescingRedis, open_redis, store_errors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 
     from redis.asyncio import Redis
 
@@ -69,6 +69,9 @@ class Directory:
         self._task: asyncio.Task[None] | None = None
         self.on_agent_gone: Callable[[Agent], object] | None = None
         """Told each agent that is no longer known, so that what it has open can be ended."""
+        self.follow_policies: Callable[[Collection[str]], Awaitable[None]] | None = None
+        """Told the merchants whose policies are to be read: all of them at first, then each edited one's."""
+        self._merchants: set[str] = set()
 
     @property
     def is_loaded(self) -> bool:
@@ -80,7 +83,7 @@ class Directory:
         return self._accounts.get(name)
 
     def find_agent(self, key: str) -> Agent | None:
-        """Return the agent whose key this is.
+        """Return whoever has this key: an agent, a merchant or an operator.
 
         The time it takes depends on the hash of what was presented, which tells nothing about the
         keys that exist.
@@ -94,6 +97,11 @@ class Directory:
     def agents(self) -> tuple[Agent, ...]:
         """Return all agents, by name."""
         return tuple(self._agents[name] for name in sorted(self._agents))
+
+    def agents_of(self, merchant: str) -> tuple[Agent, ...]:
+        """Return whoever has a key of the merchant, by name."""
+        found = [agent for agent in self._agents.values() if agent.merchant == merchant]
+        return tuple(sorted(found, key=lambda agent: agent.name))
 
     @contextlib.asynccontextmanager
     async def following(self) -> AsyncIterator[Directory]:
@@ -161,6 +169,8 @@ class Directory:
         agents = await list_agents(self._redis)
         self._accounts = self._opened(accounts)
         self._set_agents(agents)
+        self._merchants.clear()
+        await self._follow_policies(())
         self.is_current = True
         self.loaded.set()
         if self._is_lost:
@@ -176,6 +186,16 @@ class Directory:
         if names:
             present = {agent.name: agent for agent in await read_agents(self._redis, names)}
             self._set_agents((_without(self._agents, names) | present).values())
+        await self._follow_policies(name for kind, name in changed if kind == "policy")
+
+    async def _follow_policies(self, edited: Iterable[str]) -> None:
+        """Have edited policies read, and those of merchants that were not known before."""
+        merchants = {account.merchant for account in self._accounts.values()}
+        merchants |= {agent.merchant for agent in self._agents.values() if agent.merchant}
+        unread = (merchants - self._merchants) | set(edited)
+        if unread and self.follow_policies is not None:
+            await self.follow_policies(unread)
+        self._merchants |= merchants
 
     def _set_agents(self, agents: Collection[Agent]) -> None:
         before = self._agents_by_hash

@@ -87,6 +87,8 @@ class AccountView:
     """Newest first."""
     credentials: Mapping[str, str] = field(repr=False)
     """The newest value of each, by the manifest's names."""
+    max_age_ms: int | None = None
+    """Own limit of freshness; ``None`` takes ``stock.max_age_ms``."""
 
     def secrets_at(self, now_ms: int) -> tuple[str, ...]:
         """Signing secrets that are valid now, newest first."""

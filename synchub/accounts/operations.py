@@ -14,18 +14,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from synchub.accounts import rules, store
+from synchub.accounts import evidence_rules, evidence_store, rules, store
 from synchub.accounts.model import (
     Account,
     AccountView,
     Added,
     Checked,
     NewAccount,
+    Role,
     SealedValue,
     SigningSecret,
 )
 from synchub.connector_kit.signatures import new_secret
-from synchub.errors import InvalidRequest, Misconfigured, SynchubError
+from synchub.errors import InvalidRequest, Misconfigured, NotFound, SynchubError
 from synchub.keyspace import MerchantKeys, check_name
 from synchub.kit.clock import now_ms
 from synchub.mappings import operations as mappings
@@ -140,6 +141,26 @@ async def list_accounts(redis: Executes, merchant: str | None = None) -> tuple[A
     return tuple(account for account in everyone if merchant in {None, account.merchant})
 
 
+async def accounts_of(redis: Executes, merchant: str) -> tuple[Account, ...]:
+    """Return the merchant's accounts by name; asks for these alone, however many the hub has."""
+    names = await store.read_role_names(redis, MerchantKeys(merchant))
+    found = await store.read_some(redis, names) if names else ()
+    return tuple(account for account in found if account.merchant == merchant)
+
+
+async def account_of(redis: Executes, merchant: str, name: str) -> Account:
+    """Return one of the merchant's accounts.
+
+    Raises:
+        NotFound: it has none of that name; another merchant's looks the same.
+    """
+    account = await store.read(redis, name)
+    if account.merchant != merchant:
+        msg = f"There is no account {name}."
+        raise NotFound(msg)
+    return account
+
+
 def open_view(vault: Vault, account: Account, manifest: Manifest, *, at_ms: int) -> AccountView:
     """Return the account with every value opened that is still valid at ``at_ms``.
 
@@ -164,6 +185,7 @@ def open_view(vault: Vault, account: Account, manifest: Manifest, *, at_ms: int)
         rank=account.rank,
         signing=tuple(opened.get(manifest.signing_credential, ())),
         credentials={name: values[0].value for name, values in opened.items() if values},
+        max_age_ms=account.max_age_ms,
     )
 
 
@@ -188,6 +210,7 @@ async def check_account(registry: Registry, name: str) -> Checked:
     except SynchubError as problem:
         faults.append(problem.detail)
     notes += await _progress(registry.redis, account)
+    notes += await _unproven(registry, account)
     return Checked(is_sound=not faults, sentences=(*faults, *notes))
 
 
@@ -197,6 +220,21 @@ async def _role_faults(registry: Registry, account: Account, manifest: Manifest)
     if await store.read_role(registry.redis, keys, account.name) == row:
         return []
     return ["Its stored role differs from its record; `synchub account add` or `remove` was interrupted."]
+
+
+async def _unproven(registry: Registry, account: Account) -> list[str]:
+    """Say whose sales nothing will ever show to be in an authority's level."""
+    if account.role is not Role.AUTHORITY or account.platform not in registry.manifests:
+        return []
+    stored = await evidence_store.read_stored(registry.redis, MerchantKeys(account.merchant))
+    sellers = [one.name for one in await accounts_of(registry.redis, account.merchant)]
+    offers = registry.manifests[account.platform].evidence.offers
+    unproven = evidence_rules.unproven(account.name, offers, sellers, stored)
+    return [
+        f"Nothing shows when its level contains sales of {seller}, so they stay subtracted from it until "
+        f"somebody settles them; see `synchub account evidence`."
+        for seller in unproven
+    ]
 
 
 async def _progress(redis: Executes, account: Account) -> list[str]:
@@ -212,6 +250,43 @@ async def _progress(redis: Executes, account: Account) -> list[str]:
         complete_to = datetime.fromtimestamp(complete_to_ms / 1000, UTC).isoformat(timespec="seconds")
         notes.append(f"Its reports are complete up to {complete_to}.")
     return notes
+
+
+async def change_role(registry: Registry, name: str, role: Role, rank: int | None = None) -> Account:
+    """Let the account's levels count for something else, or before or after others.
+
+    Without a rank an authority keeps its own, or takes the first that is free. Its SKUs are settled anew
+    by the workers, within about a second; one that becomes an authority is taken to contain no open
+    sale until there is evidence. Repeatable, also after a failure half-way.
+
+    Raises:
+        NotFound: there is none of that name.
+        InvalidRequest: a role that it cannot have, a rank out of range, or somebody else was quicker.
+    """
+    account = await store.read(registry.redis, name)
+    manifest = registry.manifest(account.platform)
+    others = [one for one in await accounts_of(registry.redis, account.merchant) if one.name != name]
+    is_new = role is not account.role
+    chosen = rank if rank is not None else rules.default_rank(role, others) if is_new else account.rank
+    rules.check_role(role, chosen, is_written_to=account.role is Role.MIRROR)
+    changed = replace(account, role=role, rank=chosen)
+    await _write_merchant_part(registry, changed, manifest)
+    if changed != account:
+        await store.write(registry.redis, changed, before=account)
+    await mappings.look_again(registry.redis, MerchantKeys(account.merchant), name)
+    return changed
+
+
+async def count_evidence(redis: Executes, merchant: str) -> tuple[int, int]:
+    """Return how many of the merchant's choices are interrupted, and how often one was disproved."""
+    keys = MerchantKeys(merchant)
+    stored, measured = (
+        await evidence_store.read_stored(redis, keys),
+        await evidence_store.read_measured(redis, keys),
+    )
+    return sum(one.suspended_ms is not None for one in stored.values()), sum(
+        one.late for one in measured.values()
+    )
 
 
 async def rotate_credential(
@@ -281,6 +356,7 @@ async def remove_account(registry: Registry, name: str) -> None:
 
 async def _forget_merchant_part(redis: Executes, keys: MerchantKeys, name: str) -> None:
     await mappings.forget(redis, keys, name)
+    await evidence_store.forget(redis, keys, name)
     await store.remove_role(redis, keys, name)
 
 

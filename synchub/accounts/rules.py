@@ -63,7 +63,10 @@ def check_role(role: Role, rank: int, *, is_written_to: bool) -> None:
             or a rank out of range.
     """
     if role is Role.AUTHORITY and is_written_to:
-        msg = "An account that the hub writes stock to cannot be an authority as well."
+        msg = (
+            "The hub writes stock to this account, so its numbers are the hub's own. Make it a contributor, "
+            "have the platform count, and then make it an authority."
+        )
         raise InvalidRequest(msg)
     if not 1 <= rank <= RANK_MAX:
         msg = f"A rank is a number from 1 (counts first) to {RANK_MAX}."
@@ -163,13 +166,26 @@ def role_row(account: Account, manifest: Manifest, *, default_max_age_ms: int) -
     items = "s" if manifest.ids.items == "sku" else "p"
     locations = "m" if manifest.ids.locations == "merchant" else "p"
     max_age_ms = account.max_age_ms or default_max_age_ms
-    return f"{_LETTERS[account.role]}|{account.rank}|{max_age_ms}|{items}|{locations}|{int(fetches)}"
+    offers = manifest.evidence.offers
+    return "|".join(
+        [
+            _LETTERS[account.role],
+            str(account.rank),
+            str(max_age_ms),
+            items,
+            locations,
+            str(int(fetches)),
+            str(int("own" in offers)),
+            str(int("ref" in offers)),
+            str(account.created_at_ms),
+        ]
+    )
 
 
 def demoted(row: str) -> str:
     """Return the same line for an account whose levels no longer count and that is not fetched from."""
-    _, *rest, _ = row.split("|")
-    return "|".join(("C", *rest, "0"))
+    _, rank, max_age_ms, items, locations, _, *rest = row.split("|")
+    return "|".join(("C", rank, max_age_ms, items, locations, "0", *rest))
 
 
 def warnings(account: Account, manifest: Manifest, others: Iterable[Account]) -> tuple[str, ...]:

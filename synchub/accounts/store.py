@@ -145,6 +145,11 @@ async def read_role(redis: Executes, keys: MerchantKeys, account: str) -> str:
     return (row or b"").decode()
 
 
+async def read_role_names(redis: Executes, keys: MerchantKeys) -> tuple[str, ...]:
+    """Return the names of the merchant's accounts."""
+    return tuple(sorted(name.decode() for name in await redis.execute("HKEYS", keys.roles)))
+
+
 async def remove_role(redis: Executes, keys: MerchantKeys, account: str) -> None:
     """Forget what the account counts for and up to when it was complete."""
     await redis.execute("HDEL", keys.roles, account)

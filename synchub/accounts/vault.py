@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from synchub.errors import Misconfigured
 
@@ -34,9 +36,11 @@ _FORM: Final = "v1."
 class Vault:
     """Seals and unseals credentials under one key."""
 
-    __slots__ = ("_cipher", "fingerprint")
+    __slots__ = ("_cipher", "_derived", "_key", "fingerprint")
 
     def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._derived: dict[tuple[str, str], bytes] = {}
         self._cipher = AESGCM(key)
         self.fingerprint = hashlib.sha256(b"synchub vault key\x00" + key).hexdigest()[:16]
         """Tells two keys apart and says nothing about either."""
@@ -81,6 +85,20 @@ class Vault:
                 "with another key or for another account. Use that key, or enter the credential again."
             )
         raise Misconfigured(msg)
+
+    def merchant_key(self, merchant: str, purpose: str = "checksum") -> bytes:
+        """Return the 32 bytes under which this merchant's answers get their checksums.
+
+        Each other purpose has a key of its own, so that what proves one thing never proves another.
+        Derived (HKDF-SHA256, RFC 5869), not stored: every process has it without asking, nothing can
+        lose it but the loss of the hub's key, and it tells nothing about that one.
+        """
+        known = self._derived.get((merchant, purpose))
+        if known is None:
+            info = f"synchub {purpose} 1\n{merchant}".encode()
+            known = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(self._key)
+            self._derived[merchant, purpose] = known
+        return known
 
 
 def _authenticated(place: Place) -> bytes:

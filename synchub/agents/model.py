@@ -1,9 +1,24 @@
-"""An agent as its key makes it known. The key itself is shown once and never kept."""
+"""Whoever has a key, as the key makes it known. The key itself is shown once and never kept.
+
+Most are agents; merchants and those who run the hub have keys of the same making, told apart by their
+kind and by how they begin.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """Who has the key."""
+
+    AGENT = "agent"
+    """Asks, follows and reserves for buyers."""
+    MERCHANT = "merchant"
+    """Whose stock it is."""
+    OPERATOR = "operator"
+    """Runs the hub; belongs to no merchant."""
 
 
 class Scope(StrEnum):
@@ -12,14 +27,20 @@ class Scope(StrEnum):
     STOCK_READ = "stock:read"
     FEED_READ = "feed:read"
     RESERVATIONS = "reservations"
+    MERCHANT_READ = "merchant:read"
+    MERCHANT_WRITE = "merchant:write"
+    OPS_READ = "ops:read"
+    OPS_WRITE = "ops:write"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """One agent runtime of one merchant."""
+    """One agent runtime of one merchant, or whoever else has a key."""
 
+    kind: Kind = Kind.AGENT
     name: str
     merchant: str
+    """Empty for an operator."""
     tier: str
     channels: frozenset[str]
     """Channels it may ask for; empty: the key names none, and any may be asked for."""
@@ -27,6 +48,10 @@ class Agent:
     key_hash: str = field(repr=False)
     """SHA-256 of the key, in hex."""
     created_at_ms: int
+    rate_per_s: int | None = None
+    """Own limit of requests; None: what the settings say."""
+    burst: int | None = None
+    """Own limit of requests at once; None: what the settings say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,3 +60,13 @@ class Issued:
 
     agent: Agent
     key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """How much an agent may ask, in the terms of the script that counts."""
+
+    interval_us: int
+    """One request every so often, on average."""
+    burst: int
+    """Requests at once, after a pause."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from synchub import keyspace
-from synchub.agents.model import Agent, Scope
+from synchub.agents.model import Agent, Kind, Scope
 from synchub.errors import InvalidRequest, Misconfigured, NotFound
 from synchub.logs import get_logger
 from synchub.lua import load
@@ -15,6 +15,8 @@ from synchub.lua import load
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from synchub.agents.model import Rate
+    from synchub.keyspace import MerchantKeys
     from synchub.lua import Executes
 
 RECORDS_MAX: Final = 100_000
@@ -23,6 +25,7 @@ RECORDS_MAX: Final = 100_000
 CHANGES_MAX: Final = 10_000
 _PAGE: Final = 500
 _WRITE: Final = load("registry_write")
+_TAKE_TOKEN: Final = load("take_token")
 _log: Final = get_logger()
 
 
@@ -94,6 +97,16 @@ async def remove(redis: Executes, name: str) -> None:
         raise InvalidRequest(msg)
 
 
+async def take_token(redis: Executes, keys: MerchantKeys, name: str, rate: Rate) -> int:
+    """Count one request; return 0, or in how many microseconds there is room for it."""
+    wait_us: int = await _TAKE_TOKEN(
+        redis,
+        keys={"rate": keys.rate(name)},
+        args={"interval_us": rate.interval_us, "burst": rate.burst},
+    )
+    return wait_us
+
+
 async def _write(redis: Executes, name: str, before: bytes, after: bytes) -> bytes:
     answer: bytes = await _WRITE(
         redis,
@@ -113,12 +126,15 @@ async def _write(redis: Executes, name: str, before: bytes, after: bytes) -> byt
 def encode(agent: Agent) -> bytes:
     """Return the record's text; equal agents give equal texts."""
     record = {
+        "kind": agent.kind,
         "merchant": agent.merchant,
         "tier": agent.tier,
         "channels": sorted(agent.channels),
         "scopes": sorted(agent.scopes),
         "key_hash": agent.key_hash,
         "created_at": agent.created_at_ms,
+        "rate_per_s": agent.rate_per_s,
+        "burst": agent.burst,
     }
     return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
 
@@ -132,6 +148,8 @@ def decode(name: str, record: bytes) -> Agent:
     try:
         found: dict[str, Any] = orjson.loads(record)
         return Agent(
+            # A record without a kind is from when there were agents only.
+            kind=Kind(found.get("kind", Kind.AGENT)),
             name=name,
             merchant=str(found["merchant"]),
             tier=str(found["tier"]),
@@ -139,6 +157,8 @@ def decode(name: str, record: bytes) -> Agent:
             scopes=frozenset(Scope(scope) for scope in found["scopes"]),
             key_hash=str(found["key_hash"]),
             created_at_ms=int(found["created_at"]),
+            rate_per_s=found.get("rate_per_s"),
+            burst=found.get("burst"),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         msg = f"The record of agent {name} is not readable by this version of the hub."

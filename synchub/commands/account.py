@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from synchub.accounts import operations, rules
 from synchub.accounts.model import NewAccount, Role
+from synchub.commands.account_sources import register as register_sources
 from synchub.commands.common import add_common, say, with_registry
 from synchub.errors import InvalidRequest
 from synchub.keyspace import MerchantKeys
 from synchub.mappings import operations as mappings
+from synchub.mappings.model import Part
 
 if TYPE_CHECKING:
     import argparse
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from synchub.accounts.model import Account
     from synchub.accounts.operations import Registry
+    from synchub.mappings.model import Parked
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +50,22 @@ def _register_others(actions: argparse._SubParsersAction[argparse.ArgumentParser
     rotate.add_argument("--overlap-hours", type=float, help="how long the old secret stays valid")
     mapping = _one_account(actions, "map", _map, "say what the platform's items and locations are")
     mapping.add_argument("--item", action="append", default=[], metavar="ITEM=SKU")
+    mapping.add_argument(
+        "--part",
+        action="append",
+        default=[],
+        metavar="ITEM=SKU=UNITS",
+        help="a part of a pack or kit; give all parts of an item together",
+    )
     mapping.add_argument("--location", action="append", default=[], metavar="THEIRS=OURS")
+    mapping.add_argument(
+        "--covers",
+        action="append",
+        default=[],
+        metavar="OURS=MEMBER",
+        help="the location OURS of --location is a total of MEMBER; * is all (repeatable)",
+    )
+    register_sources(actions)
     _one_account(actions, "check", _check, "say whether the account can work")
     _one_account(actions, "remove", _remove, "stop counting the account and forget it")
     _one_account(actions, "mappings", _mappings, "show what is mapped")
@@ -191,19 +209,42 @@ async def _remove(args: argparse.Namespace, registry: Registry) -> int:
 
 async def _map(args: argparse.Namespace, registry: Registry) -> int:
     items, locations = _pairs(args.item, "--item ITEM=SKU"), _pairs(args.location, "--location THEIRS=OURS")
-    if not items and not locations:
-        msg = "Give --item ITEM=SKU or --location THEIRS=OURS."
+    kits = _kits(args.part)
+    if not items and not locations and not kits:
+        msg = "Give --item ITEM=SKU, --part ITEM=SKU=UNITS or --location THEIRS=OURS."
         raise InvalidRequest(msg)
     keys = await _keys(args, registry)
+    covered = _pairs(args.covers, "--covers OURS=MEMBER")
     for theirs, ours in locations:
         await mappings.map_location(
-            registry.redis, keys, args.account, theirs, ours, settings=registry.settings
+            registry.redis,
+            keys,
+            args.account,
+            theirs,
+            ours,
+            covers=[member for place, member in covered if place == ours],
+            settings=registry.settings,
         )
     for item, sku in items:
         await mappings.map_item(registry.redis, keys, args.account, item, sku, settings=registry.settings)
-    document = {"account": args.account, "items": len(items), "locations": len(locations)}
-    say(args, document, f"{len(items)} items and {len(locations)} locations are mapped.")
+    for item, parts in kits.items():
+        await mappings.map_parts(registry.redis, keys, args.account, item, parts, settings=registry.settings)
+    count = len(items) + len(kits)
+    document = {"account": args.account, "items": count, "locations": len(locations)}
+    say(args, document, f"{count} items and {len(locations)} locations are mapped.")
     return 0
+
+
+def _kits(texts: Sequence[str]) -> dict[str, list[Part]]:
+    kits: dict[str, list[Part]] = {}
+    for text in texts:
+        mapped, _, units = text.rpartition("=")
+        item, _, sku = mapped.rpartition("=")
+        if not item or not sku or not units.isdecimal():
+            msg = "Each part has the form --part ITEM=SKU=UNITS."
+            raise InvalidRequest(msg)
+        kits.setdefault(item, []).append(Part(sku=sku, units=int(units)))
+    return kits
 
 
 def _pairs(texts: Sequence[str], form: str) -> list[tuple[str, str]]:
@@ -219,11 +260,18 @@ async def _mappings(args: argparse.Namespace, registry: Registry) -> int:
     document = {
         "account": args.account,
         "items": found.items,
+        "kits": {
+            item: [{"sku": part.sku, "units": part.units} for part in parts]
+            for item, parts in found.kits.items()
+        },
         "items_total": found.items_total,
         "locations": found.locations,
     }
     sentences = [f"Location {theirs} is {ours}." for theirs, ours in sorted(found.locations.items())]
     sentences += [f"Item {item} is {sku}." for item, sku in sorted(found.items.items())]
+    for item, parts in sorted(found.kits.items()):
+        told = " and ".join(f"{part.units} of {part.sku}" for part in parts)
+        sentences.append(f"Item {item} is {told}.")
     say(args, document, *sentences, f"{found.items_total} items are mapped.")
     return 0
 
@@ -237,13 +285,24 @@ async def _parked(args: argparse.Namespace, registry: Registry) -> int:
             "changes": parked.changes,
             "locations": list(parked.locations),
             "since": _time(parked.since_ms),
+            "undecided": [{"sku": sku, "location": place} for sku, place in parked.undecided],
         }
         for parked in page.items
     ]
-    sentences = [f"Item {one.item} at {', '.join(one.locations)} waits." for one in page.items]
+    sentences = [_waits(one) for one in page.items]
     document = {"account": args.account, "total": page.total, "items": items}
-    say(args, document, *sentences, f"{page.total} items wait for a mapping.")
+    say(args, document, *sentences, f"{page.total} items wait for a mapping or a decision.")
     return 0
+
+
+def _waits(parked: Parked) -> str:
+    where = (
+        f"Item {parked.item} at {', '.join(parked.locations)}" if parked.locations else f"Item {parked.item}"
+    )
+    if not parked.undecided:
+        return f"{where} waits for a mapping."
+    told = ", ".join(f"{sku} at {place}" for sku, place in parked.undecided)
+    return f"{where} waits: it is one more source of {told}; say how it counts with `synchub account decide`."
 
 
 async def _keys(args: argparse.Namespace, registry: Registry) -> MerchantKeys:

@@ -1,4 +1,4 @@
-"""``synchub agent``: give agent runtimes keys, and take them away."""
+"""``synchub agent``: give agents, merchants and operators keys, and take them away."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from synchub.agents import operations
+from synchub.agents.model import Kind
 from synchub.agents.operations import NewAgent
 from synchub.agents.rules import DEFAULT_TIER
 from synchub.commands.common import add_common, say, with_registry
@@ -20,15 +21,22 @@ if TYPE_CHECKING:
 def register(parser: argparse.ArgumentParser) -> None:
     """Declare the options of every action."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    add = actions.add_parser("add", help="give an agent a key, shown once")
+    add = actions.add_parser("add", help="give somebody a key, shown once")
     add.set_defaults(act=_add)
-    add.add_argument("--merchant", required=True, help="whose stock the agent sees")
-    add.add_argument("--name", help="the agent's name (default: MERCHANT-agent)")
+    add.add_argument(
+        "--kind", choices=list(Kind), default=Kind.AGENT, help="whose key it is (default: agent)"
+    )
+    add.add_argument("--merchant", default="", help="whose stock it is about; an operator has none")
+    add.add_argument("--name", help="the name (default: MERCHANT-KIND)")
     add.add_argument("--tier", default=DEFAULT_TIER, help=f"its tier (default: {DEFAULT_TIER})")
     add.add_argument("--channel", action="append", default=[], help="a channel it is for (repeatable)")
     add.add_argument(
-        "--scopes", default="", metavar="A,B", help="what it may do (default: stock:read,feed:read)"
+        "--scopes", default="", metavar="A,B", help="what it may do (default: all that its kind may)"
     )
+    add.add_argument(
+        "--rate", type=int, metavar="N", help="requests a second (default: limits.agent_rate_per_s)"
+    )
+    add.add_argument("--burst", type=int, metavar="N", help="requests at once (default: limits.agent_burst)")
     listing = actions.add_parser("list", help="show all agents")
     listing.set_defaults(act=_list)
     listing.add_argument("--merchant", help="only this merchant's")
@@ -46,26 +54,40 @@ def run(args: argparse.Namespace) -> int:
 
 async def _add(args: argparse.Namespace, registry: Registry) -> int:
     wanted = NewAgent(
+        kind=Kind(args.kind),
         merchant=args.merchant,
         name=args.name,
         tier=args.tier,
         channels=args.channel,
         scopes=[scope.strip() for scope in args.scopes.split(",") if scope.strip()],
+        rate_per_s=args.rate,
+        burst=args.burst,
     )
     issued = await operations.add_agent(registry.redis, wanted)
     say(
         args,
         {"agent": issued.agent.name, "key": issued.key},
-        f"Agent {issued.agent.name} sees the stock of {args.merchant}.",
+        _about(issued.agent),
         f"Its key, shown only now: {issued.key}",
     )
     return 0
 
 
+def _about(holder: Agent) -> str:
+    match holder.kind:
+        case Kind.AGENT:
+            return f"Agent {holder.name} sees the stock of {holder.merchant}."
+        case Kind.MERCHANT:
+            return f"Key {holder.name} decides for merchant {holder.merchant}."
+        case Kind.OPERATOR:
+            return f"Key {holder.name} is for running the hub."
+
+
 async def _list(args: argparse.Namespace, registry: Registry) -> int:
     agents = await operations.list_agents(registry.redis, args.merchant)
     sentences = [
-        f"{one.name}: {one.tier}, {', '.join(sorted(one.scopes))} of {one.merchant}" for one in agents
+        f"{one.name}: {one.kind}, {one.tier}, {', '.join(sorted(one.scopes))} of {one.merchant or 'the hub'}"
+        for one in agents
     ]
     say(args, [_described(one) for one in agents], *(sentences or ["There are no agents."]))
     return 0
@@ -74,10 +96,13 @@ async def _list(args: argparse.Namespace, registry: Registry) -> int:
 def _described(agent: Agent) -> dict[str, Any]:
     return {
         "agent": agent.name,
+        "kind": agent.kind,
         "merchant": agent.merchant,
         "tier": agent.tier,
         "channels": sorted(agent.channels),
         "scopes": sorted(agent.scopes),
+        "rate_per_s": agent.rate_per_s,
+        "burst": agent.burst,
         "created_at": datetime.fromtimestamp(agent.created_at_ms / 1000, UTC).isoformat(
             timespec="milliseconds"
         ),

@@ -59,6 +59,8 @@ def settings_of(args: argparse.Namespace, **sections: dict[str, Any]) -> Setting
         if running is not None:
             sections.setdefault("redis", {})["url"] = running["redis"]
             sections.setdefault("secrets", {})["key_file"] = running["key_file"]
+            if "archive" in running:  # a hub of an earlier version has none
+                sections.setdefault("archive", {})["folder"] = running["archive"]
             sections.setdefault("server", {}).setdefault("public_url", running["url"])
     return load_settings(**sections)
 

@@ -6,12 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from synchub import keyspace
+from synchub.archive import operations as archive
 from synchub.commands.common import add_common, hub_of, say
 from synchub.errors import SynchubError
 from synchub.ingress import operations as ingress
 from synchub.keyspace import MerchantKeys
 from synchub.mappings import operations as mappings
-from synchub.redis import check_store, durability, store_errors
+from synchub.redis import store_errors
+from synchub.safety import check_store, durability
 
 if TYPE_CHECKING:
     import argparse
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from synchub.hub import Hub
 
 _LATE_MS: Final = 5000
+_SEGMENTS_BEHIND: Final = 10
+"""Busy workers may be a few segments behind; more means that the archive is not written."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +64,7 @@ async def findings(hub: Hub) -> tuple[list[str], list[str]]:
                 f"{waiting} items of {account.name} wait to be mapped:"
                 f" `synchub account parked {account.name}`."
             )
+    await _look_at_archive(hub, notes, complaints)
     return notes, complaints
 
 
@@ -88,3 +93,15 @@ async def _look_aside(hub: Hub, notes: list[str], complaints: list[str]) -> None
             complaints.append(f"{count} {name}: `synchub {command} list`.")
         else:
             notes.append(f"No {name}.")
+
+
+async def _look_at_archive(hub: Hub, notes: list[str], complaints: list[str]) -> None:
+    total = 0
+    for merchant in sorted({account.merchant for account in hub.directory.accounts()}):
+        waiting = await archive.count_unarchived(hub.redis, merchant)
+        total += waiting
+        if waiting > _SEGMENTS_BEHIND * hub.settings.archive.segment_max:
+            complaints.append(
+                f"{waiting} ledger entries of {merchant} are not archived: the workers' logs say why."
+            )
+    notes.append(f"{total} ledger entries wait for the archive.")

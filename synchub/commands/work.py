@@ -34,4 +34,5 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return {
         "SYNCHUB_REDIS__URL": settings.redis.url,
         "SYNCHUB_SECRETS__KEY_FILE": str(settings.secrets.key_file),
+        "SYNCHUB_ARCHIVE__FOLDER": str(settings.archive.folder),
     }

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, cast
 from aiohttp import web
 
 from synchub.connector_kit.emulated_faults import FaultKind, FaultWindow, is_open, parse_fault
+from synchub.connector_kit.emulated_orders import Order, OrderBook
 from synchub.connector_kit.emulated_sender import COUNTED, TRIES, WITHHELD, HookSender, Outgoing
 from synchub.errors import InvalidRequest
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler
 
-__all__ = ["Change", "Emulator", "Options", "Outgoing", "demo_sku", "run"]
+__all__ = ["Change", "Emulator", "Options", "Order", "Outgoing", "demo_sku", "run"]
 
 RETRY_AFTER_S: Final = 1
 TOLD_MAX: Final = 5_000
@@ -52,6 +53,10 @@ class Options:
     locations: tuple[str, ...] = ("WH1",)
     rate: float = 5.0
     """Random changes a second."""
+    orders: float = 0.0
+    """The share of them that are orders and cancellations instead."""
+    ships_elsewhere: bool = False
+    """Its random orders leave from another system's shelf: they name no place, and it acknowledges none."""
     seed: int = 1
     faults: tuple[FaultWindow, ...] = ()
     tries: int = TRIES
@@ -71,6 +76,8 @@ class Change:
     number: int
     """Counts up over all changes of this emulator."""
     at_us: int
+    by_order: bool = False
+    """An order took the units or gave them back; nothing was moved."""
 
 
 class Emulator(ABC):
@@ -91,6 +98,7 @@ class Emulator(ABC):
         self.sender = HookSender(
             options.hook_url, is_open=self.shows, seed=options.seed, tries=options.tries, heard=self.heard
         )
+        self.orders = OrderBook(self, ships_itself=not options.ships_elsewhere)
         self._number = 0
         self._told: deque[dict[str, object]] = deque(maxlen=TOLD_MAX)
         self._started_s = time.monotonic()
@@ -116,6 +124,20 @@ class Emulator(ABC):
     def level_deliveries(self, change: Change) -> list[Outgoing]:
         """Return the signed webhooks that report this change; must not touch the levels."""
 
+    def order_id(self, order: Order) -> str:
+        """Return the platform's id of an order."""
+        return f"O{order.number}"
+
+    def placed_deliveries(self, order: Order) -> list[Outgoing]:
+        """Return the signed webhooks that tell a new order; none where orders are not told."""
+        del order
+        return []
+
+    def cancelled_deliveries(self, order: Order) -> list[Outgoing]:
+        """Return the signed webhooks that tell the latest cancellation of an order."""
+        del order
+        return []
+
     def add_routes(self, app: web.Application) -> None:
         """Add the platform's API; a platform that only posts has none."""
         del app
@@ -140,11 +162,28 @@ class Emulator(ABC):
         """Send webhooks again after the platform had disabled them."""
         self.sender.is_subscribed = True
 
-    def set_level(self, item: str, location: str, quantity: int) -> list[asyncio.Future[int]]:
+    def next_number(self) -> int:
+        """Count up, over the changes of levels and whatever else the platform numbers with them."""
+        self._number += 1
+        return self._number
+
+    def find(self, sku: str, location: str) -> tuple[str, str] | None:
+        """Return item and location by a SKU and a location's name or id; ``None``: not here."""
+        item = next((item for item, known in self.skus.items() if known == sku), None)
+        place = location if location in self.locations else self.location_id(location)
+        return None if item is None or place not in self.locations else (item, place)
+
+    def send(self, outgoing: Outgoing) -> asyncio.Future[int]:
+        """Post one webhook; the future becomes the hub's answer."""
+        return self.sender.send(outgoing)
+
+    def set_level(
+        self, item: str, location: str, quantity: int, *, by_order: bool = False
+    ) -> list[asyncio.Future[int]]:
         """Change one level and send the webhooks that say so."""
         previous = self.levels[item][location]
         self.levels[item][location] = quantity
-        change = self._change(item, location, previous)
+        change = replace(self._change(item, location, previous), by_order=by_order)
         if self.shows(FaultKind.FORGE):
             for forged in self._forge(change):
                 self.sender.send(forged)
@@ -168,6 +207,7 @@ class Emulator(ABC):
         app.router.add_get("/_emulator/truth", self._truth)
         app.router.add_get("/_emulator/told", self._told_since)
         app.router.add_post("/_emulator/change", self._change_on_demand)
+        self.orders.add_routes(app)
         for name, act in (
             ("pause", self._runs.clear),
             ("resume", self._runs.set),
@@ -196,6 +236,9 @@ class Emulator(ABC):
         while self.options.rate > 0:
             await asyncio.sleep(1 / self.options.rate)
             await self._runs.wait()
+            if self.options.orders and self.chance.random() < self.options.orders:
+                self.orders.change_at_random()
+                continue
             item, location = self.chance.choice(items), self.chance.choice(self.locations)
             step = self.chance.choice((-3, -2, -1, -1, -1, 1, 2, 5))
             self.set_level(item, location, max(0, self.levels[item][location] + step))
@@ -207,14 +250,13 @@ class Emulator(ABC):
             self.sender.is_subscribed = False
 
     def _change(self, item: str, location: str, previous: int) -> Change:
-        self._number += 1
         return Change(
             item=item,
             sku=self.skus[item],
             location=location,
             quantity=self.levels[item][location],
             previous=previous,
-            number=self._number,
+            number=self.next_number(),
             at_us=time.time_ns() // 1000,
         )
 
@@ -235,7 +277,8 @@ class Emulator(ABC):
 
     async def _truth(self, _request: web.Request) -> web.Response:
         counts = {name: self.sender.counts[name] for name in COUNTED}
-        return web.json_response({"levels": self.levels, "skus": self.skus, **counts})
+        orders = self.orders.truth()
+        return web.json_response({"levels": self.levels, "skus": self.skus, "orders": orders, **counts})
 
     async def _told_since(self, request: web.Request) -> web.Response:
         after = int(request.query.get("after", "0"))
@@ -244,13 +287,10 @@ class Emulator(ABC):
 
     async def _change_on_demand(self, request: web.Request) -> web.Response:
         wish = await request.json()
-        item = next((item for item, sku in self.skus.items() if sku == wish["sku"]), None)
-        location = (
-            wish["location"] if wish["location"] in self.locations else self.location_id(wish["location"])
-        )
-        if item is None or location not in self.locations:
+        found = self.find(wish["sku"], wish["location"])
+        if found is None:
             return web.json_response({"error": "no such SKU or location here"}, status=404)
-        statuses = await asyncio.gather(*self.set_level(item, location, int(wish["quantity"])))
+        statuses = await asyncio.gather(*self.set_level(*found, int(wish["quantity"])))
         return web.json_response({"status": max(statuses, default=WITHHELD)})
 
 
@@ -295,6 +335,8 @@ def _read_arguments(emulator: type[Emulator], arguments: Sequence[str] | None) -
     parser.add_argument("--skus", type=int, default=50)
     parser.add_argument("--locations", default="WH1", metavar="WH1[,WH2]")
     parser.add_argument("--rate", type=float, default=5.0)
+    parser.add_argument("--orders", type=float, default=0.0, metavar="SHARE")
+    parser.add_argument("--ships-elsewhere", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fault", action="append", default=[], metavar="KIND@FROM-TO")
     parser.add_argument("--tries", type=int, default=TRIES)
@@ -314,6 +356,8 @@ def _read_arguments(emulator: type[Emulator], arguments: Sequence[str] | None) -
         skus=given.skus,
         locations=tuple(given.locations.split(",")),
         rate=given.rate,
+        orders=given.orders,
+        ships_elsewhere=given.ships_elsewhere,
         seed=given.seed,
         faults=faults,
         tries=given.tries,

@@ -96,36 +96,84 @@ class OrderStatus(StrEnum):
     """The state of an order line, not a movement."""
 
     PLACED = "placed"
+    """``quantity`` units of it are sold; none is a state too."""
+
     CANCELLED = "cancelled"
+    """No unit of it will leave; ``quantity`` is 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderLine:
-    """The present state of one line of one order."""
+    """The present state of one line of one order: how many units it takes, not what changed.
+
+    A line's state is replaced by the one with the newer ``version``; the hub works out the
+    difference. Shipping is no change of it: units that have left are sold as before.
+    """
 
     order: str
+    """The platform's id of the order, by which other systems know it too."""
     line: str
+    """The platform's id of the line, unique within the order."""
     item: str
-    location: str | None
+    """What is sold, by an id that the account's map knows or that ``fetch_levels`` can resolve."""
+    location: str | None = None
+    """Where the units are taken from; ``None``: the platform has not said so (yet)."""
     quantity: int
-    """Open units of the line."""
+    """Open units now: ordered less those cancelled before they left. Never negative.
+
+    A return is not taken off, nor is a refund of money: what comes back is a level's matter.
+    """
     status: OrderStatus
     ordered_at_us: int | None = None
-    reference: str | None = None
-    """A name that we gave the sale, such as a reservation id."""
+    """When the order was placed, by the platform's clock; the same in all states of a line."""
+    happened_at_us: int | None = None
+    """The last moment at which the line can have come into this state, by the platform's clock.
+
+    The upper end of what the written time may mean: ``…05Z`` stands for 05.999999. A level
+    that is surely later includes this state, if the platform takes its own orders off its
+    level. ``None``: not known; ``ordered_at_us`` stands for it only while a line is unchanged.
+    """
+    references: tuple[str, ...] = ()
+    """Names that the hub gave the sale, such as the id of a reservation; claims of the sender."""
     version: Version | None = None
+    """The platform's order of the states of this line; ``None``: states are told in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ack:
-    """The source says that its level now includes ``quantity`` units of a sale."""
+    """The source's level now includes units of a sale that it may not have taken itself.
 
-    item: str
-    quantity: int
+    Only the event that lowers (or raises again) the very number that the source reports is
+    an acknowledgement: ``reports.lowered_by`` in the manifest.
+    """
+
+    item: str | None = None
+    """What was sold; may be left out where order and line, or the batch, say it."""
+    quantity: int | None
+    """Units that the level includes from now on; negative: so many have been given back to it.
+
+    ``None``: all of them, of the batch if there is one, otherwise of the whole order: the
+    source counts none of those units as taken any more, and will not take those that are
+    cancelled. One that comes before what it takes back still does.
+    """
+    location: str | None = None
+    """Where the source took the units from; the sale moves there. ``None``: not said."""
     order: str | None = None
+    """The order's id in the system that took the order, which is often another account."""
     line: str | None = None
+    """The line's id in that system."""
     reference: str | None = None
+    """A name that the hub gave the sale, or the only name under which the source knows it."""
     version: Version | None = None
+    """The version of the first level that includes the units; ``None``: the next read does."""
+    key: str | None = None
+    """The source's id of this very fact, such as a shipment and its line.
+
+    Unique within the account; one told twice counts once, in whatever delivery.
+    ``None``: the delivery's dedupe id and the row's place.
+    """
+    batch: str | None = None
+    """The source's id of an act that several acknowledgements belong to, and by which it takes them back."""
 
 
 class CatalogueStatus(StrEnum):

@@ -167,6 +167,15 @@ def resolution_us(value: str) -> int:
     return int(10 ** max(0, 6 - digits))
 
 
+def latest_us(value: object, what: str) -> int:
+    """Return the last microsecond that an RFC 3339 time can mean: ``…05Z`` ends at 05.999999.
+
+    Raises:
+        PayloadRefused: as ``time_us`` does.
+    """
+    return time_us(value, what) + resolution_us(str(value)) - 1
+
+
 def sequence(value: object, what: str) -> int:
     """Return a source's counter, exact, from an integer or its digits.
 

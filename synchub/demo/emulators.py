@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from synchub.demo.model import Told, Truth
+from synchub.demo.model import Order, Told, Truth
 from synchub.errors import Misconfigured
 from synchub.kit.processes import Child, Command
 
@@ -39,6 +39,7 @@ class Platform:
         self._say = say
         self._child: Child | None = None
         self._read_to = 0
+        self._orders_to = 0
 
     async def start(
         self, hook_url: str, credentials: Mapping[str, str], faults: Sequence[PlannedFault]
@@ -50,7 +51,9 @@ class Platform:
         """
         module = f"connectors.{self.cast.platform}.emulator"
         argv = [sys.executable, "-m", module, "--hook-url", hook_url, "--locations", self.cast.place]
-        argv += ["--paused", "--tries", str(TRIES), "--seed", str(self.cast.rank)]
+        argv += ["--paused", "--tries", str(TRIES), "--seed", str(self.cast.seed)]
+        argv += ["--rate", str(self.cast.rate), "--orders", str(self.cast.orders)]
+        argv += ["--ships-elsewhere"] if self.cast.sells else []
         argv += [text for pair in credentials.items() for text in ("--credential", "=".join(pair))]
         argv += [
             text
@@ -86,7 +89,7 @@ class Platform:
         levels = {told["skus"][item]: sum(places.values()) for item, places in told["levels"].items()}
         locations = sorted({place for places in told["levels"].values() for place in places})
         counts = {name: value for name, value in told.items() if isinstance(value, int)}
-        return Truth(levels=levels, locations=tuple(locations), counts=counts)
+        return Truth(account=self.cast.account, levels=levels, locations=tuple(locations), counts=counts)
 
     async def told(self) -> tuple[int, list[Told]]:
         """Return the changes since the last call, and up to which moment they are complete."""
@@ -96,8 +99,36 @@ class Platform:
             self._read_to = changes[-1]["number"]
         return answer["now_us"], [self._told(change) for change in changes]
 
+    async def changed_orders(self) -> list[Order]:
+        """Return the orders that were placed or cancelled since the last call."""
+        answer = await self._get(f"orders?after={self._orders_to}")
+        self._orders_to = answer["upto"]
+        return [
+            Order(
+                name=name,
+                sku=one["sku"],
+                ordered=one["ordered"],
+                units=one["quantity"],
+                reference=one["reference"],
+                at_us=one["at_us"],
+            )
+            for name, one in answer["orders"].items()
+        ]
+
+    async def order(self, sku: str, units: int, reference: str) -> None:
+        """Have it ship an order that another system has taken."""
+        wish = {"sku": sku, "location": self.cast.place, "quantity": units, "reference": reference}
+        async with self._http.post(f"{self.address}/_emulator/order", json=wish) as answer:
+            answer.raise_for_status()
+
+    async def cancel(self, name: str, units: int) -> None:
+        """Have it ship less of an order."""
+        wish = {"order": name, "quantity": units}
+        async with self._http.post(f"{self.address}/_emulator/cancel", json=wish) as answer:
+            answer.raise_for_status()
+
     def _told(self, change: Mapping[str, Any]) -> Told:
-        names = ("sku", "location", "previous", "quantity", "at_us", "sent")
+        names = ("sku", "location", "previous", "quantity", "at_us", "sent", "by_order")
         return Told(account=self.cast.account, **{name: change[name] for name in names})
 
     async def _get(self, what: str) -> dict[str, Any]:

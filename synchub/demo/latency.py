@@ -1,8 +1,8 @@
 """How long a change takes from the platform to the agent, measured and never guessed.
 
-The agent hears totals, not causes. A change counts only when nothing else can have
-made the number it heard: the agent knew the true total before the change, heard
-exactly the true total after it, and no platform changed the SKU in between.
+The agent hears totals, not causes. A change of the warehouse counts only when nothing
+else can have made the number it heard: the agent knew the true total before the change,
+heard exactly the true total after it, and nobody changed or traded the SKU in between.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from synchub.demo.model import CAST, Heard, Told
+from synchub.demo.model import CAST, Heard, Told, Traded
 from synchub.demo.rules import percentile
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class _Sku:
     open: Told | None = None
     """The one change on its way, when it can be followed."""
     must_be_fetched: bool = False
+    is_traded: bool = False
+    """The next number heard may be due to a sale or a hold."""
 
 
 class Latencies:
@@ -38,21 +40,23 @@ class Latencies:
     def __init__(self, totals: Mapping[str, int]) -> None:
         """``totals`` is what the platforms had before the first change told."""
         self._skus = {sku: _Sku(total) for sku, total in totals.items()}
-        self._last_told_s: dict[tuple[str, str, str], int] = {}
         self._by_webhook: deque[float] = deque(maxlen=SAMPLES_MAX)
         self._by_fetch: deque[float] = deque(maxlen=SAMPLES_MAX)
 
-    def take(self, events: Iterable[Told | Heard]) -> None:
+    def take(self, events: Iterable[Told | Heard | Traded]) -> None:
         """Go on with everything that happened since the last call."""
         # Whoever tells at the same microsecond as somebody hears cannot have been heard yet.
         for event in sorted(events, key=lambda one: (one.at_us, isinstance(one, Told))):
             sku = self._skus.get(event.sku)
             if sku is None:
                 continue
-            if isinstance(event, Told):
-                self._told(sku, event)
-            else:
-                self._heard(sku, event)
+            match event:
+                case Told():
+                    self._told(sku, event)
+                case Traded():
+                    sku.open, sku.is_traded = None, True
+                case Heard():
+                    self._heard(sku, event)
 
     def by_webhook_ms(self) -> list[float]:
         """Return the sorted times of changes that a webhook alone could tell."""
@@ -63,29 +67,22 @@ class Latencies:
         return sorted(self._by_fetch)
 
     def _told(self, sku: _Sku, change: Told) -> None:
-        must_be_fetched = self._must_fetch(change)
-        if change.quantity == change.previous:
+        teller = _CAST[change.account]
+        if change.quantity == change.previous or teller.sells:
             return
-        can_follow = change.sent and sku.open is None and sku.known == sku.total
+        can_follow = change.sent and not (change.by_order or sku.is_traded or sku.open)
+        can_follow = can_follow and sku.known == max(0, sku.total)
         sku.total += change.quantity - change.previous
-        sku.open, sku.must_be_fetched = (change if can_follow else None), must_be_fetched
+        sku.must_be_fetched = teller.has_no_versions and change.quantity > change.previous
+        sku.open = change if can_follow else None
 
     def _heard(self, sku: _Sku, heard: Heard) -> None:
         if heard.available == sku.known:
             return
-        change, sku.open, sku.known = sku.open, None, heard.available
+        change, sku.open, sku.known, sku.is_traded = sku.open, None, heard.available, False
         if change is not None and heard.available == sku.total:
             took_ms = (heard.at_us - change.at_us) / 1000
             (self._by_fetch if sku.must_be_fetched else self._by_webhook).append(took_ms)
-
-    def _must_fetch(self, change: Told) -> bool:
-        """Whether the hub cannot believe the webhook and has to ask the platform."""
-        account = _CAST[change.account]
-        place, second = (change.account, change.sku, change.location), change.at_us // 1_000_000
-        is_tie = self._last_told_s.get(place) == second
-        self._last_told_s[place] = second
-        rises = change.quantity > change.previous
-        return rises and (account.has_no_versions or (account.times_stop_at_the_second and is_tie))
 
 
 def median_and_worst(ordered: list[float]) -> tuple[float | None, float | None]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from synchub.accounts import operations as accounts
-from synchub.accounts.model import NewAccount, Role
+from synchub.accounts.model import NewAccount
 from synchub.accounts.operations import Registry
 from synchub.accounts.rules import hook_url
 from synchub.accounts.vault import Vault
@@ -17,6 +17,7 @@ from synchub.connector_kit.manifest import load_manifest
 from synchub.connector_kit.signatures import new_secret
 from synchub.demo.model import AGENT, MERCHANT
 from synchub.errors import Misconfigured
+from synchub.history.operations import Historian
 from synchub.keyspace import MerchantKeys
 from synchub.kit.clock import now_ms
 from synchub.mappings import operations as mappings
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from synchub.demo.model import Cast
     from synchub.local_hub import LocalHub
 
+_SALES_AT_ONCE: Final = 100
+
 
 class Merchant:
     """The demo merchant's records in one hub."""
@@ -35,9 +38,15 @@ class Merchant:
     def __init__(self, hub: LocalHub) -> None:
         """Open the hub's registry; reads files, so call it before the event loop is busy."""
         self._hub = hub
-        settings = load_settings(redis={"url": hub.store.url}, secrets={"key_file": hub.key_file})
+        settings = load_settings(
+            redis={"url": hub.store.url},
+            secrets={"key_file": hub.key_file},
+            archive={"folder": hub.archive},
+        )
         manifests = {name: load_manifest(path / MANIFEST) for name, path in connector_folders().items()}
         self._redis = CoalescingRedis(settings.redis)
+        # It may be the first to use a store that was started anew.
+        self._historian = Historian(self._redis, settings)
         self._keys = MerchantKeys(MERCHANT)
         self._registry = Registry(
             redis=self._redis, vault=Vault.open(settings.secrets), manifests=manifests, settings=settings
@@ -64,6 +73,9 @@ class Merchant:
         if (account.merchant, account.platform) != (MERCHANT, cast.platform):
             msg = f"Account {account.name} of {account.merchant} is in the demo's way; use another --data."
             raise Misconfigured(msg)
+        if account.role is not cast.role:
+            msg = f"{self._hub.data} holds a demo of an earlier version; remove it, or use another --data."
+            raise Misconfigured(msg)
         manifest = self._registry.manifest(cast.platform)
         view = accounts.open_view(self._registry.vault, account, manifest, at_ms=now_ms())
         return dict(view.credentials)
@@ -75,8 +87,7 @@ class Merchant:
             platform=cast.platform,
             merchant=MERCHANT,
             name=cast.account,
-            role=Role.AUTHORITY,
-            rank=cast.rank,
+            role=cast.role,
             credentials={**credentials, **here},
         )
         names = {account.name for account in await accounts.list_accounts(self._redis, MERCHANT)}
@@ -109,6 +120,26 @@ class Merchant:
         await mappings.map_location(
             self._redis, self._keys, cast.account, location, cast.ours, settings=self._registry.settings
         )
+
+    async def settle_sales(self) -> int:
+        """Settle what the last run left open: its warehouse is gone and will tell nothing of it any more."""
+        settled = 0
+        while (page := await stock.list_sales(self._redis, self._keys, limit=_SALES_AT_ONCE)).sales:
+            for sale in page.sales:
+                await stock.settle_sale(
+                    self._redis,
+                    self._keys,
+                    sale.names,
+                    cause="settled:demo:its platforms begin anew",
+                    settings=self._registry.settings,
+                )
+                settled += 1
+        return settled
+
+    async def open_sales(self) -> int:
+        """Return how many sales some level does not contain yet."""
+        count = await stock.count_sales(self._redis, self._keys, overdue_after_ms=0)
+        return count.open
 
     async def ledger_seq(self) -> int:
         """Return how many effects the merchant's ledger has."""

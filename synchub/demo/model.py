@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from synchub.accounts.model import Role
+
 if TYPE_CHECKING:
     from synchub.connector_kit.emulated_faults import FaultKind
 
@@ -14,28 +16,58 @@ AGENT: Final = "demo-agent"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cast:
-    """One account of the demo merchant and the place whose stock it knows."""
+    """One account of the demo merchant: the warehouse whose stock counts, or a channel that sells it."""
 
     account: str
     platform: str
-    rank: int
+    role: Role
+    seed: int
     place: str
     """The location's name on the emulator's command line."""
+    rate: float
+    """Random changes a second."""
+    orders: float = 0.0
+    """The share of them that are orders and cancellations."""
     ours: str = ""
-    """The merchant's name for it; empty where the platform speaks the merchant's own."""
-    times_stop_at_the_second: bool = False
-    """Two changes within a second have no order, so a rise has to be fetched."""
+    """The merchant's name for its place; empty where the platform speaks the merchant's own."""
     has_no_versions: bool = False
     """A rise may be an old delivery that comes late, so it has to be fetched."""
+
+    @property
+    def sells(self) -> bool:
+        """Whether it takes orders, which leave from the warehouse; its own levels do not count."""
+        return self.role is Role.CONTRIBUTOR
 
 
 CAST: Final = (
     Cast(
-        account="warehouse", platform="shiphero", rank=1, place="WH1", ours="WAREHOUSE", has_no_versions=True
+        account="warehouse",
+        platform="shiphero",
+        role=Role.AUTHORITY,
+        seed=1,
+        place="WH1",
+        rate=15.0,
+        ours="WAREHOUSE",
+        has_no_versions=True,
     ),
-    Cast(account="marketplace", platform="standard", rank=2, place="MARKETPLACE"),
     Cast(
-        account="shop", platform="shopify", rank=3, place="STORE", ours="STORE", times_stop_at_the_second=True
+        account="marketplace",
+        platform="standard",
+        role=Role.CONTRIBUTOR,
+        seed=2,
+        place="MARKETPLACE",
+        rate=5.0,
+        orders=0.15,
+    ),
+    Cast(
+        account="shop",
+        platform="shopify",
+        role=Role.CONTRIBUTOR,
+        seed=3,
+        place="STORE",
+        rate=5.0,
+        orders=0.15,
+        ours="STORE",
     ),
 )
 
@@ -61,6 +93,8 @@ class Told:
     quantity: int
     at_us: int
     sent: bool
+    by_order: bool = False
+    """An order took the units or gave them back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +107,32 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Traded:
+    """Somebody sold, held or gave back a SKU: its number moves without the warehouse having said so."""
+
+    sku: str
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """An order as the platform that has it knows it."""
+
+    name: str
+    sku: str
+    ordered: int
+    units: int
+    """Of them those that were not cancelled."""
+    reference: str
+    """What another system calls it."""
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
     """What an emulator has on its shelves, and what became of its deliveries."""
 
+    account: str
     levels: dict[str, int]
     """By SKU, over all locations."""
     locations: tuple[str, ...]
@@ -104,13 +161,13 @@ class Figures:
     received: int
     """Deliveries answered with success."""
     applied: int
-    """Effects in the ledger."""
+    """Effects in the ledger, those of holds and of time among them."""
     delivered: int
     """Changed answers that reached the agent."""
     duplicates: int
     rejected: int
     missing: int
-    """SKUs of which the agent knows another number than the platforms, and gaps in its feed."""
+    """SKUs of which the agent knows another number than the warehouse has, and gaps in its feed."""
     webhook_to_agent_p50_ms: float | None
     webhook_to_agent_p99_ms: float | None
     webhook_to_agent_measured: int
@@ -120,4 +177,17 @@ class Figures:
     fetch_to_agent_measured: int
     """The same for rises that the hub must fetch before it believes them."""
     restarts: int
+    held: int
+    """Holds that the agent was granted."""
+    refused: int
+    """Holds that it was refused."""
+    committed: int
+    released: int
+    expired: int
+    sold: int
+    """Units that the agent bought."""
+    orders: int
+    """Orders that marketplace and shop took themselves."""
+    open_sales: int
+    """Sales that the warehouse's level did not contain yet at the last look."""
     faults: list[FaultReport] = field(default_factory=list)

@@ -23,7 +23,7 @@ from synchub.kit.waiting import unless
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from synchub.demo.model import Heard, PlannedFault, Told, Truth
+    from synchub.demo.model import Heard, PlannedFault, Told, Traded, Truth
     from synchub.local_hub import LocalHub
 
 LOOK_S: Final = 0.5
@@ -77,10 +77,11 @@ class Show:
         self._screen = screen
         self._watches = watches
         self._latencies = Latencies({})
-        self._waiting: list[Told | Heard] = []
+        self._waiting: list[Told | Heard | Traded] = []
         """Told or heard, and not yet measured."""
         self._truths: list[Truth] = []
         self._seq = 0
+        self._open_sales = 0
 
     async def run(self, stop: asyncio.Event, for_s: float | None) -> None:
         """Let the play go on until ``stop`` or the time is over."""
@@ -125,7 +126,8 @@ class Show:
         agent = self._stage.agent
         has_sent = not any(truth.counts["pending"] for truth in self._truths)
         has_heard = agent.seq >= await self._stage.merchant.feed_seq()
-        return has_sent and has_heard and not disagreeing(totals(self._truths), agent.known)
+        is_sold = self._stage.desk.is_done and self._stage.shopper.is_done and not self._open_sales
+        return has_sent and has_heard and is_sold and not disagreeing(totals(self._truths), agent.known)
 
     async def _look(self, *, thoroughly: bool) -> None:
         stage = self._stage
@@ -139,6 +141,7 @@ class Show:
                 watch.look(elapsed_s, stage.counters, totals(self._truths), stage.agent.known)
         if thoroughly:
             self._seq = await stage.merchant.ledger_seq()
+            self._open_sales = await stage.merchant.open_sales()
 
     def _take_heard(self) -> None:
         heard = list(self._stage.agent.heard)
@@ -153,7 +156,8 @@ class Show:
         told = [change for _, changes in answers for change in changes]
         for watch in self._watches:
             watch.note(told)
-        waiting = [*self._waiting, *told]
+        traded = [*self._stage.desk.traded(), *self._stage.shopper.traded()]
+        waiting = [*self._waiting, *traded, *told]
         self._latencies.take(one for one in waiting if one.at_us < until_us)
         self._waiting = [one for one in waiting if one.at_us >= until_us]
 
@@ -162,6 +166,7 @@ class Show:
         sums = {name: sum(truth.counts[name] for truth in self._truths) for name in ("accepted", "refused")}
         copies = sum(truth.counts["duplicates_accepted"] for truth in self._truths)
         by_webhook, by_fetch = self._latencies.by_webhook_ms(), self._latencies.by_fetch_ms()
+        bought = stage.shopper.counts
         webhook, fetch = median_and_worst(by_webhook), median_and_worst(by_fetch)
         return Figures(
             received=sums["accepted"] + copies,
@@ -177,6 +182,14 @@ class Show:
             fetch_to_agent_p99_ms=_rounded(fetch[1]),
             fetch_to_agent_measured=len(by_fetch),
             restarts=self._hub.restarts,
+            held=bought["held"],
+            refused=bought["refused"],
+            committed=bought["committed"],
+            released=bought["released"],
+            expired=bought["expired"],
+            sold=bought["sold"],
+            orders=stage.desk.taken,
+            open_sales=self._open_sales,
             faults=[watch.report(missing) for watch in self._watches],
         )
 

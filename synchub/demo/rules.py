@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from synchub.connector_kit.emulated_faults import parse_fault
 from synchub.demo.model import CAST, PlannedFault
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from synchub.demo.model import Truth
+
+_CHANNELS: Final = frozenset(one.account for one in CAST if one.sells)
 
 
 def planned_fault(text: str) -> PlannedFault:
@@ -33,17 +35,22 @@ def planned_fault(text: str) -> PlannedFault:
 
 
 def totals(truths: Iterable[Truth]) -> dict[str, int]:
-    """Return what all platforms together have of each SKU."""
+    """Return what there is of each SKU: the warehouse's levels; what a channel shows of it is not stock."""
     sums: dict[str, int] = {}
     for truth in truths:
+        if truth.account in _CHANNELS:
+            continue
         for sku, level in truth.levels.items():
             sums[sku] = sums.get(sku, 0) + level
     return sums
 
 
 def disagreeing(truth: Mapping[str, int], known: Mapping[str, int]) -> set[str]:
-    """Return the SKUs of which the agent knows another number, or none."""
-    return {sku for sku, level in truth.items() if known.get(sku) != level}
+    """Return the SKUs of which the agent knows another number, or none.
+
+    Of more sold than there was it is told that there is nothing.
+    """
+    return {sku for sku, level in truth.items() if known.get(sku) != max(0, level)}
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:

@@ -13,6 +13,16 @@ if TYPE_CHECKING:
 LINES_AT_ONCE: Final = 2
 """Changes shown for one look; the others are counted."""
 
+_MISHAPS: Final = ("duplicates", "rejected", "restarts")
+_TRADE: Final = {
+    "held": "holds",
+    "committed": "committed",
+    "released": "released",
+    "expired": "expired",
+    "sold": "units bought",
+    "orders": "orders of the channels",
+    "open_sales": "open sales",
+}
 _BOLD, _GREEN, _RED, _END = "\x1b[1m", "\x1b[32m", "\x1b[31m", "\x1b[0m"
 
 
@@ -54,9 +64,10 @@ class Screen:
             f"webhook → agent p50 {_ms(figures.webhook_to_agent_p50_ms)}",
             f"p99 {_ms(figures.webhook_to_agent_p99_ms)}",
         ]
-        others = ("duplicates", "rejected", "restarts")
-        parts += [f"{name} {count}" for name in others if (count := getattr(figures, name))]
+        parts += [f"{name} {count}" for name in _MISHAPS if (count := getattr(figures, name))]
         self.say(self._in(_BOLD, "  " + " · ".join(parts)))
+        trade = [f"{words} {getattr(figures, name)}" for name, words in _TRADE.items()]
+        self.say("  " + " · ".join(trade))
 
     def ending(self, figures: Figures, *, was_cut_short: bool) -> None:
         """Write what it came to; cut short, nobody has waited for what was on its way."""

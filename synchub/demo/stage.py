@@ -12,6 +12,8 @@ from synchub.demo.counters import Counters
 from synchub.demo.emulators import Platform
 from synchub.demo.merchant import Merchant
 from synchub.demo.model import CAST, MERCHANT
+from synchub.demo.orders import OrderDesk
+from synchub.demo.shopper import Shopper
 from synchub.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ class Stage:
         self.platforms = [Platform(cast, http, hub.data, screen.say) for cast in CAST]
         self.counters = Counters(http, [hub.url, hub.worker_url])
         self.agent = Agent(http, hub.url, "")
+        channels = [one for one in self.platforms if one.cast.sells]
+        [warehouse] = [one for one in self.platforms if not one.cast.sells]
+        self.desk = OrderDesk(channels, warehouse)
+        self.shopper = Shopper(http, hub.url, "", self.agent, self.desk)
         self.started_s = 0.0
         """Monotonic time of the emulators' start, from which faults are counted."""
         self.started_us = 0
@@ -49,7 +55,7 @@ class Stage:
         self._hub = hub
         self._screen = screen
         self._http = http
-        self._follows: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -57,9 +63,9 @@ class Stage:
     async def __aexit__(self, *_: object) -> None:
         hurry = asyncio.Event()
         await asyncio.gather(*(platform.stop(hurry) for platform in self.platforms))
-        if self._follows is not None:
-            self._follows.cancel()
-            await asyncio.gather(self._follows, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.merchant.close()
 
     async def start(self, faults: Sequence[PlannedFault]) -> None:
@@ -70,17 +76,25 @@ class Stage:
         """
         await self._connect(faults)
         await self._admit_agent()
+        settled = await self.merchant.settle_sales()
+        if settled:
+            self._screen.step(f"{settled} sales that the last run had left open are settled")
         self.first_seq = await self.merchant.ledger_seq()
         await self._each("announce")
         for platform in self.platforms:
             await self._map(platform)
 
     async def play(self) -> None:
-        """Let the platforms change things at random."""
+        """Let the platforms change things at random, the channels sell, and the agent buy."""
+        self._tasks += [
+            asyncio.create_task(self.desk.run(), name="demo-orders"),
+            asyncio.create_task(self.shopper.run(), name="demo-shopper"),
+        ]
         await self._each("resume")
 
     async def pause(self) -> None:
-        """Let them fall silent."""
+        """Let them fall silent; what is sold or held is brought to its end."""
+        self.shopper.stop()
         await self._each("pause")
 
     async def truths(self) -> list[Truth]:
@@ -103,8 +117,10 @@ class Stage:
             self._screen.step(f"account {one.cast.account} ({one.cast.platform}) is {how}")
 
     async def _admit_agent(self) -> None:
-        self.agent = Agent(self._http, self._hub.url, await self.merchant.admit_agent())
-        self._follows = asyncio.create_task(self.agent.follow(), name="demo-agent")
+        key = await self.merchant.admit_agent()
+        self.agent = Agent(self._http, self._hub.url, key)
+        self.shopper = Shopper(self._http, self._hub.url, key, self.agent, self.desk)
+        self._tasks.append(asyncio.create_task(self.agent.follow(), name="demo-agent"))
         try:
             await asyncio.wait_for(self.agent.is_up_to_date.wait(), FIRST_SNAPSHOT_S)
         except TimeoutError:

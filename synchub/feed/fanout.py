@@ -264,6 +264,18 @@ class Tail:
                 self._unindex(audience)
         reader.finish()
 
+    def change_lens(self, reader: Reader, lens: Lens, reason: ResetReason) -> None:
+        """Have one reader start anew and see everything through another lens."""
+        audience = self._audiences.get(reader.lens)
+        if audience is not None:
+            audience.readers.discard(reader)
+            if not audience.readers:
+                self._unindex(audience)
+        reader.lens = lens
+        if not reader.ended:
+            self.catching_up.add(reader)
+            reader.interrupt(reason)
+
     def restart(self, head: Position, asof_ms: int, reason: ResetReason) -> None:
         """Go on from another position or history: everyone has to start anew."""
         readers = self.readers

@@ -18,6 +18,7 @@ from synchub.errors import StoreUnavailable
 from synchub.feed import rules, store
 from synchub.feed.fanout import Tail
 from synchub.feed.model import Health, ResetReason
+from synchub.history import operations as history
 from synchub.keyspace import MerchantKeys
 from synchub.kit.clock import monotonic_ms, now_ms
 from synchub.logs import get_logger
@@ -50,6 +51,7 @@ class FeedFollower:
     def __init__(self, settings: Settings, redis: Executes) -> None:
         self._redis = redis
         self._settings = settings.feed
+        self._hub_settings = settings
         self._client = open_redis(settings.redis, blocking_ms=settings.feed.read_block_ms, connections_max=2)
         self._answer_within_s = (settings.redis.command_timeout_ms + settings.feed.read_block_ms) / 1000
         self._tails: dict[str, Tail] = {}
@@ -209,11 +211,11 @@ class FeedFollower:
     async def _restart(self, tail: Tail, reason: ResetReason) -> None:
         """Have everyone start anew; a history that lost something first gets a new name, once for all."""
         keys = MerchantKeys(tail.merchant)
-        expected = tail.epoch if reason is ResetReason.CONTINUITY else ""
         asof_ms = monotonic_ms()
-        head = await store.renew_epoch(_Direct(self._client), keys, expected=expected)
         if reason is ResetReason.CONTINUITY:
-            metrics.feed_epochs_renewed.inc()
+            direct = _Direct(self._client)
+            await history.give_up(direct, tail.merchant, tail.epoch, settings=self._hub_settings)
+        head = await store.named_head(_Direct(self._client), keys)
         _log.warning("feed_restarted", merchant=tail.merchant, reason=reason.value, seq=head.feed_seq)
         tail.restart(head, asof_ms, reason)
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from synchub.availability.rules import rfc3339, view
+from synchub.availability.bodies import rfc3339
+from synchub.availability.rules import view
 from synchub.feed.model import FILTER_REVISION, Framing
 from synchub.feed.rules import cursor_text
+from synchub.kit.clock import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,7 +38,7 @@ class Item:
 
 def item(answer: Answer, about: ViewClass) -> Item:
     """Serialize one answer as ``snap`` and ``upd`` carry it."""
-    shown = view(answer, low_threshold=about.low_threshold)
+    shown = view(answer, about.terms_of(answer.sku), now_ms=now_ms())
     fields = {
         "sku": answer.sku,
         "ver": answer.ver,

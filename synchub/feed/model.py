@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from synchub.policies.model import Terms
 
 FILTER_REVISION: Final = 1
 """A connection's filter is fixed by its query; sets that change will count on from here."""
@@ -22,7 +27,13 @@ class Filter:
 class ViewClass:
     """Everything apart from the SKU that decides what an asker is shown."""
 
-    low_threshold: int
+    merchant: str
+    tier: str
+    channel: str | None
+    revision: str
+    """Which version of the merchant's decisions it follows."""
+    terms_of: Callable[[str], Terms] = field(compare=False, repr=False)
+    """What these decisions say about a SKU."""
 
 
 class Framing(StrEnum):
@@ -54,6 +65,8 @@ class FeedQuery:
     """Staleness bound that was granted."""
     cursor: str
     """Where the reader says it stands; empty when it has nothing."""
+    tier: str = ""
+    channel: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +102,8 @@ class ResetReason(StrEnum):
     """Changes after it are no longer kept."""
     GAP = "gap"
     """Changes were trimmed before this process had read them."""
+    POLICY = "policy"
+    """The merchant has decided anew what its readers may see."""
     CONTINUITY = "continuity"
     """The store has lost changes that were already told."""
 

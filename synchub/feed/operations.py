@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
 
 from synchub import metrics
 from synchub.errors import RateLimited, StoreUnavailable
@@ -20,15 +21,25 @@ from synchub.feed import frames, rules, store
 from synchub.feed.catch_up import CatchUp
 from synchub.feed.fanout import Reader, count
 from synchub.feed.follower import FeedFollower
-from synchub.feed.model import ByeReason, Cursor, FeedQuery, Filter, Framing, Health, Lens, ViewClass
+from synchub.feed.model import (
+    ByeReason,
+    Cursor,
+    FeedQuery,
+    Filter,
+    Framing,
+    Health,
+    Lens,
+    ResetReason,
+    ViewClass,
+)
 from synchub.keyspace import MerchantKeys
 from synchub.stock import operations as stock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from synchub.feed.model import ResetReason
     from synchub.lua import Executes
+    from synchub.policies.model import Terms
     from synchub.settings import Settings
 
 RETRY_MS: Final = 1000
@@ -50,10 +61,21 @@ class Greeting:
     """Tell it to drop what it holds before the snapshot."""
 
 
+class Decisions(Protocol):
+    """What merchants have decided, known without asking a store."""
+
+    def terms(self, merchant: str, sku: str, tier: str | None = None, channel: str | None = None) -> Terms:
+        """Return what holds for a SKU and an asker."""
+
+    def version(self, merchant: str) -> int:
+        """Return which of the merchant's decisions these are."""
+
+
 class Feed:
     """The feed of one process."""
 
-    def __init__(self, settings: Settings, redis: Executes) -> None:
+    def __init__(self, settings: Settings, redis: Executes, decisions: Decisions) -> None:
+        self._decisions = decisions
         self._redis = redis
         self._settings = settings
         self._follower = FeedFollower(settings, redis)
@@ -86,11 +108,12 @@ class Feed:
         """Tell every reader what has changed, until cancelled; :meth:`drain` first."""
         await self._follower.run()
 
-    def query(self, skus: Sequence[str], prefix: str, bound_ms: int | None, cursor: str) -> FeedQuery:
+    def query(
+        self, chosen: Filter, *, bound_ms: int | None, cursor: str, tier: str, channel: str | None
+    ) -> FeedQuery:
         """Turn checked parts of a request into a query, granting the bound."""
         bound = rules.granted_bound(bound_ms, self._settings.feed.bound_ms)
-        chosen = Filter(skus=frozenset(skus), prefix=prefix)
-        return FeedQuery(filter=chosen, bound_ms=bound, cursor=cursor)
+        return FeedQuery(filter=chosen, bound_ms=bound, cursor=cursor, tier=tier, channel=channel)
 
     @contextlib.contextmanager
     def seat(self, merchant: str, agent: str) -> Iterator[None]:
@@ -134,7 +157,7 @@ class Feed:
         tail = await self._follower.tail(merchant)
         reader = Reader(
             transport,
-            self._lens(query, framing),
+            self._lens(merchant, query, framing),
             tail,
             limit_bytes=self._settings.feed.buffer_max_bytes,
             retry_ms=_spread(RETRY_MS, 0.5),
@@ -213,6 +236,16 @@ class Feed:
             reader.end(reason)
         return len(theirs)
 
+    def renew_views(self, merchant: str) -> None:
+        """Show the merchant's readers everything anew, because it has decided otherwise about them."""
+        renewed: dict[Lens, Lens] = {}
+        for reader in [one for one in self._readers if one.tail.merchant == merchant]:
+            old = reader.lens
+            if old not in renewed:
+                view = self._view(merchant, old.view.tier, old.view.channel)
+                renewed[old] = replace(old, view=view, fingerprint=rules.fingerprint(old.filter, view))
+            reader.tail.change_lens(reader, renewed[old], ResetReason.POLICY)
+
     async def drain(self, within_ms: int) -> None:
         """Take no new readers and send the present ones away, spread over the time given."""
         self._is_draining = True
@@ -227,14 +260,24 @@ class Feed:
             if start + per_step < len(leaving):
                 await asyncio.sleep(pause_s)
 
-    def _lens(self, query: FeedQuery, framing: Framing) -> Lens:
-        view = ViewClass(low_threshold=self._settings.stock.low_threshold)
+    def _lens(self, merchant: str, query: FeedQuery, framing: Framing) -> Lens:
+        view = self._view(merchant, query.tier, query.channel)
         return Lens(
             filter=query.filter,
             view=view,
             hb_ms=rules.heartbeat_ms(query.bound_ms),
             framing=framing,
             fingerprint=rules.fingerprint(query.filter, view),
+        )
+
+    def _view(self, merchant: str, tier: str, channel: str | None) -> ViewClass:
+        decided = self._decisions
+        return ViewClass(
+            merchant=merchant,
+            tier=tier,
+            channel=channel,
+            revision=f"{decided.version(merchant)}.{self._settings.stock.low_threshold}",
+            terms_of=partial(_terms_of, decided, merchant, tier, channel),
         )
 
     @staticmethod
@@ -244,6 +287,10 @@ class Feed:
             reader.write(frames.reset(reader.lens, reader.tail.epoch, reason))
             metrics.feed_resets.labels(reason.value).inc()
             count("reset", 1)
+
+
+def _terms_of(decided: Decisions, merchant: str, tier: str, channel: str | None, sku: str) -> Terms:
+    return decided.terms(merchant, sku, tier, channel)
 
 
 def _spread(middle: int, share: float) -> int:

@@ -35,7 +35,7 @@ def heartbeat_ms(bound_ms: int) -> int:
 
 def fingerprint(chosen: Filter, view: ViewClass) -> str:
     """Name a filter and view in 16 characters; any difference makes a cursor useless."""
-    parts = [sorted(chosen.skus), chosen.prefix, view.low_threshold]
+    parts = [sorted(chosen.skus), chosen.prefix, view.tier, view.channel, view.revision]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

@@ -12,7 +12,7 @@ from synchub.errors import IngestFull, NotFound, SignatureRefused, SynchubError
 from synchub.ingress import store
 from synchub.ingress.model import Failed, Misunderstood, PutAside, Queued, Understood
 from synchub.ingress.rules import understand
-from synchub.kit.clock import monotonic_ms, now_ms
+from synchub.kit.clock import monotonic_ms, wall_ms
 from synchub.redis import store_errors
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def verify(
         hmac.compare_digest(hmac.digest(_NOBODYS_SECRET, delivery.body, hashlib.sha256), _NOBODYS_SECRET)
         metrics.signature_failures.labels("unknown", "unknown_account").inc()
         raise SignatureRefused(_NOT_SIGNED)
-    time_ms = now_ms()
+    time_ms = wall_ms()  # the sender signed by the wall clock
     try:
         connector.verify(delivery, account.secrets_at(time_ms), now_ms=time_ms)
     except SignatureRefused:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from synchub.connector_kit.events import Ack, OrderLine
 from synchub.errors import PayloadRefused
 from synchub.ingress.model import Misunderstood, Queued, Understood
 from synchub.stock.model import Outcome
@@ -14,14 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from synchub.connector_kit.contract import Connector
-    from synchub.connector_kit.events import StockEvent
     from synchub.stock.model import Applied
-    from synchub.stock.rules import StockReport
 
 US_PER_MS = 1000
 
 NOT_UNDERSTOOD = {
     Outcome.SCALE_MIXED: "The source has ordered its reports by another scale before (sequence or time).",
+    Outcome.NAMELESS: "An acknowledgement names neither an order nor a reference.",
     Outcome.PARKED_FULL: "Too many unmapped items wait for this merchant; map or remove some, then retry.",
 }
 """Outcomes that a person has to look at."""
@@ -45,11 +43,6 @@ def understand(
         return Misunderstood(
             queued=queued, reason="It claims a time in the future; is the sender's clock right?"
         )
-    reports = _reports(events)
-    if len(reports) < len(events):
-        return Misunderstood(
-            queued=queued, reason="Orders and acknowledgements are not applied by this version."
-        )
     repeat_id = connector.manifest.dedupe_id(delivery)
     about = Circumstances(
         account=delivery.account,
@@ -58,7 +51,7 @@ def understand(
         op=repeat_id,
         cause=f"delivery:{repeat_id}",
     )
-    return Understood(queued=queued, merchant=merchant, rows=rows_of(reports, about))
+    return Understood(queued=queued, merchant=merchant, rows=rows_of(events, about))
 
 
 def complaint(results: Sequence[Applied]) -> str:
@@ -67,6 +60,3 @@ def complaint(results: Sequence[Applied]) -> str:
         (NOT_UNDERSTOOD[result.outcome] for result in results if result.outcome in NOT_UNDERSTOOD), ""
     )
 
-
-def _reports(events: Sequence[StockEvent]) -> list[StockReport]:
-    return [event for event in events if not isinstance(event, OrderLine | Ack)]

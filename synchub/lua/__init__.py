@@ -8,7 +8,10 @@ A script's first lines are its signature::
     -- ARGV now_ms ... rows
     -- FLAGS allow-oom
 
-``PARTS`` are files of a folder of the script's name, read before its body.
+``PARTS`` are files of the folder ``parts``, read before the script's body. Of them only the
+functions that the script needs are taken. All but the first
+are scopes of their own, of which later ones see the functions and tables; only variables of the
+first part can be assigned by others.
 ``KEYS`` and ``ARGV`` become named locals of the script, so that its body never
 counts positions; a name after ``...`` is the rest of the arguments and is read
 through ``ARGV[rest_from + i]``. A call with other names than declared fails in
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 
     from synchub.redis import Part
 
+_TOP_LEVEL: Final = re.compile(r"^local (?:function )?(\w+(?:, \w+)*)", re.MULTILINE)
+_FUNCTION: Final = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
+_WORD: Final = re.compile(r"\w+")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -92,10 +98,39 @@ def text_of(name: str) -> str:
     lines = (folder / f"{name}.lua").read_text(encoding="utf-8").splitlines(keepends=True)
     head = list(takewhile(lambda line: line.startswith("--"), lines))
     named = [line.split()[2:] for line in head if line.startswith("-- PARTS ")]
-    parts = [
-        (folder / name / f"{part}.lua").read_text(encoding="utf-8") for part in chain.from_iterable(named)
+    body = "".join(lines[len(head) :])
+    texts = [
+        (folder / "parts" / f"{part}.lua").read_text(encoding="utf-8") for part in chain.from_iterable(named)
     ]
-    return "\n".join(["".join(head), *parts, "".join(lines[len(head) :])])
+    used = _used(texts, body)
+    texts = [_FUNCTION.sub(lambda found: found[0] if found[1] in used else "", text) for text in texts]
+    enclosed = [_enclosed(text, "\n".join([*texts[place + 1 :], body])) for place, text in enumerate(texts)]
+    return "\n".join(["".join(head), *texts[:1], *enclosed[1:], body])
+
+
+def _used(texts: Sequence[str], body: str) -> set[str]:
+    """Return the functions that the body needs, itself or through others.
+
+    A script makes its functions anew for each call, so one that it does not need costs time.
+    """
+    functions = {found[1]: found[0] for text in texts for found in _FUNCTION.finditer(text)}
+    waiting = {*_WORD.findall(body)}
+    for text in texts:
+        waiting |= {*_WORD.findall(_FUNCTION.sub("", text))}
+    used: set[str] = set()
+    while found := (waiting & functions.keys()) - used:
+        used |= found
+        waiting = {word for name in found for word in _WORD.findall(functions[name])}
+    return used
+
+
+def _enclosed(text: str, rest: str) -> str:
+    """Keep a part's names to itself but for those that the rest uses: Lua allows 200 locals in one scope."""
+    named = chain.from_iterable(names.split(", ") for names in _TOP_LEVEL.findall(text))
+    used = [name for name in named if re.search(rf"\b{name}\b", rest)]
+    return (
+        f"local {', '.join(used)} = (function()\n{text}\nreturn {', '.join(used)}\nend)()\n" if used else ""
+    )
 
 
 def parse(name: str, text: str) -> Script:

@@ -1,18 +1,26 @@
 -- Decides what reports of sources do to the stock of one merchant, and tells it: one atomic step.
 --
--- Its parts lie in apply/ and are read in the order named below.
+-- Its parts lie in parts/ and are read in the order named below.
 -- docs/stock-model.md states the rules; tests/support/reference_model.py states them again without this code.
 --
--- PARTS known answers writing fetching repeats reports waiting catalogue
--- KEYS head ledger feed skus roles locations watermarks parked
--- ARGV now_ms epoch_if_new sku_prefix items_prefix group_prefix refetch_prefix seen_prefix seen_days parked_max confirm_after_ms ledger_max feed_max ... rows
+-- PARTS clock states accounts sources writing answers versions fetching repeats sales holds selling orders reports waiting moving catalogue
+-- KEYS head
+-- ARGV tag run now_ms clock_kind epoch_if_new seen_days parked_max confirm_after_ms settle_memory_ms remember_ms feed_max ... rows
 -- FLAGS allow-oom
+
+-- The account was stale and is no longer: what rested on it is looked at again.
+local function revive(account)
+  if redis.call('EXISTS', tag .. 'stale:' .. account) == 1 then
+    redis.call('ZADD', tag .. 'due', text(now), 'w' .. US .. account)
+  end
+end
 
 local function watermark(row)
   local role = role_of(row.account)
   if row.at > role.watermark then
     role.watermark = row.at
-    redis.call('HSET', watermarks, row.account, text(row.at))
+    redis.call('HSET', tag .. 'watermarks', row.account, text(row.at))
+    revive(row.account)
   end
   return 'unchanged', 0
 end
@@ -22,8 +30,10 @@ local function tickle(row)
   return 'refetch', 0
 end
 
-local VERBS = {L = report, R = report, D = report, T = tickle, C = catalogue, W = watermark}
+local VERBS = {L = report, R = report, D = report, O = report, A = report, T = tickle, C = catalogue, W = watermark}
 
+lapse_holds()
+publish_all()
 local outcomes = {}
 for start = rest_from + 1, #ARGV, ROW do
   local row = read_row(ARGV, start)
@@ -32,5 +42,7 @@ for start = rest_from + 1, #ARGV, ROW do
   outcomes[#outcomes + 1] = done and outcome or 'failed'
   outcomes[#outcomes + 1] = done and at or tostring(type(outcome) == 'table' and outcome.err or outcome)
 end
-write_back()
-return outcomes
+publish_all()
+write_states()
+write_head()
+return {epoch, text(seq), outcomes}

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from synchub.keyspace import SEPARATOR
+from synchub.keyspace import LIST_SEPARATOR, SEPARATOR
+from synchub.mappings.model import Decided, Decision
+from synchub.mappings.rules import Names
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from synchub.keyspace import MerchantKeys
     from synchub.lua import Executes
 
 _PAGE: Final = 500
+_STORED: Final = {Decision.SUM: "sum", Decision.SAME_POOL: "same", Decision.YES: "yes"}
+_DECISIONS: Final = {text: decision for decision, text in _STORED.items()}
 
 
 async def read_items(redis: Executes, keys: MerchantKeys, account: str, limit: int) -> dict[str, str]:
@@ -25,10 +29,42 @@ async def read_items(redis: Executes, keys: MerchantKeys, account: str, limit: i
     return found
 
 
-async def read_sku(redis: Executes, keys: MerchantKeys, account: str, item: str) -> str | None:
-    """Return the SKU an item is mapped to."""
-    sku: bytes | None = await redis.execute("HGET", keys.items(account), item)
-    return None if sku is None else sku.decode()
+async def read_map(redis: Executes, keys: MerchantKeys, account: str, item: str) -> str | None:
+    """Return what an item is mapped to, as it is stored."""
+    mapped: bytes | None = await redis.execute("HGET", keys.items(account), item)
+    return None if mapped is None else mapped.decode()
+
+
+async def read_names(redis: Executes, keys: MerchantKeys, account: str) -> Names:
+    """Return how the account's names become the merchant's."""
+    role = (await redis.execute("HGET", keys.roles, account) or b"C|0|0|p|p|0").decode().split("|")
+    return Names(
+        own_items=role[3] == "s",
+        own_places=role[4] == "m",
+        locations=await read_locations(redis, keys, account),
+    )
+
+
+async def write_decision(redis: Executes, keys: MerchantKeys, account: str, decided: Decided) -> None:
+    """Store what a person has said, and have what it concerns looked at."""
+    field = SEPARATOR.join((account, decided.sku, decided.place))
+    await redis.execute("HSET", keys.decided, field, _STORED[decided.decision])
+    await look_again(redis, keys, account)
+
+
+async def look_again(redis: Executes, keys: MerchantKeys, account: str) -> None:
+    """Have the reaper settle every SKU anew that the account is a source of."""
+    await redis.execute("ZADD", keys.due, 0, f"a{SEPARATOR}{account}{SEPARATOR}")
+
+
+async def read_decisions(redis: Executes, keys: MerchantKeys, account: str) -> tuple[Decided, ...]:
+    """Return what people have said of the account's sources."""
+    prefix = account + SEPARATOR
+    scan = _scan(redis, "HSCAN", keys.decided, prefix + "*")
+    found = [(*field.removeprefix(prefix).split(SEPARATOR), text) async for field, text in scan]
+    return tuple(
+        Decided(sku=sku, place=place, decision=_DECISIONS[text]) for sku, place, text in sorted(found)
+    )
 
 
 async def count_items(redis: Executes, keys: MerchantKeys, account: str) -> int:
@@ -46,6 +82,17 @@ async def read_locations(redis: Executes, keys: MerchantKeys, account: str) -> d
 async def write_location(redis: Executes, keys: MerchantKeys, account: str, theirs: str, ours: str) -> None:
     """Map a location that is not mapped yet."""
     await redis.execute("HSETNX", keys.locations, account + SEPARATOR + theirs, ours)
+
+
+async def write_group(redis: Executes, keys: MerchantKeys, place: str, members: Sequence[str]) -> None:
+    """Say whose total a location is."""
+    await redis.execute("HSET", keys.groups, place, LIST_SEPARATOR.join(members))
+
+
+async def read_groups(redis: Executes, keys: MerchantKeys) -> dict[str, tuple[str, ...]]:
+    """Return the merchant's totals, with what they cover."""
+    scan = _scan(redis, "HSCAN", keys.groups, "*")
+    return {place: tuple(members.split(LIST_SEPARATOR)) async for place, members in scan}
 
 
 async def read_parked(redis: Executes, keys: MerchantKeys, account: str) -> dict[str, int]:
@@ -69,6 +116,8 @@ async def forget(redis: Executes, keys: MerchantKeys, account: str) -> None:
         await redis.execute("ZREM", keys.parked, account + SEPARATOR + item)
     for theirs in await read_locations(redis, keys, account):
         await redis.execute("HDEL", keys.locations, account + SEPARATOR + theirs)
+    for decided in await read_decisions(redis, keys, account):
+        await redis.execute("HDEL", keys.decided, SEPARATOR.join((account, decided.sku, decided.place)))
     await redis.execute("DEL", keys.items(account))
     await _forget_groups(redis, keys, account)
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 from synchub import metrics
 from synchub.connector_kit.contract import Access
-from synchub.connector_kit.events import Ack, OrderLine
 from synchub.errors import Fault, UpstreamFailed, UpstreamRefused, UpstreamThrottled
 from synchub.keyspace import MerchantKeys
 from synchub.kit.backoff import full_jitter_s
@@ -93,9 +92,8 @@ async def _fetch_pages(
     ):
         started_ms = now_ms()
         events = await _count_call(connector.name, client.fetch_levels(items))
-        reports = [event for event in events if not isinstance(event, OrderLine | Ack)]
         await stock.apply_read(
-            redis, keys, reports, account=account.name, started_ms=started_ms, settings=settings
+            redis, keys, events, account=account.name, started_ms=started_ms, settings=settings
         )
         await store.strike_off(redis, keys, account.name, items, started_ms=started_ms)
         asked += len(items)

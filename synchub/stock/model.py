@@ -11,11 +11,27 @@ NO_POSITION: Final = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What follows from all reports on one SKU, before any asker's policy.
+class Cell:
+    """What one of the merchant's locations contributes to a SKU."""
 
-    ``ats`` may be negative; ``known`` is false when no counted source has a
-    number. ``as_of_ms`` is the oldest evidence among the locations counted.
+    place: str
+    account: str
+    """Whose report it rests on."""
+    base: int
+    """Its units less the sales that the report does not contain yet; may be negative."""
+    held: int
+    """Units in live holds that name this location."""
+    evidence_ms: int
+    """That report's own evidence time, before the account's watermark."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What follows from all reports, sales and holds on one SKU, before any asker's policy.
+
+    ``ats`` (available to sell) may be negative; ``known`` is false when no
+    counted source has a number. ``as_of_ms`` is the oldest evidence among the
+    locations counted.
     """
 
     sku: str
@@ -24,6 +40,8 @@ class Answer:
     seq: int
     """Ledger sequence of the last change of the answer."""
     ats: int
+    held: int
+    """Units in live holds, which ``ats`` does not contain."""
     known: bool
     gone: bool
     """Every platform that had the item has removed it."""
@@ -34,6 +52,14 @@ class Answer:
     """Account whose report ``as_of_ms`` belongs to; empty when unknown."""
     degraded: bool
     """No source of some counted location is fresh, or a lower-ranked one stands in."""
+    stale: bool
+    """No source of some counted location is fresh."""
+    lag: int
+    """How many of the merchant's lag steps the evidence is older than it may be."""
+    ref: int
+    """What per cent are taken of: the units after the last receipt, or at the beginning of the day."""
+    cells: tuple[Cell, ...]
+    """The locations counted, by name."""
 
     @property
     def exists(self) -> bool:
@@ -88,6 +114,10 @@ class Outcome(StrEnum):
     """Waits for its item or location to be mapped."""
     PARKED_FULL = "parked_full"
     """Too many items wait; nothing was stored."""
+    KIT_LEVEL = "kit_level"
+    """A level of a pack or kit, which cannot be one; its parts are counted where they lie."""
+    NAMELESS = "nameless"
+    """An acknowledgement that names no sale; nothing was changed."""
     SCALE_MIXED = "scale_mixed"
     """The source orders by another scale than before; nothing was changed."""
     RELEASED = "released"
@@ -104,3 +134,70 @@ class Applied:
     seq: int
     error: str = ""
     """Why it failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lapsed:
+    """What one step of passing time has done."""
+
+    done: int
+    left: int
+    """What was due as well and is still waiting."""
+    clock_ms: int
+    """The merchant's clock."""
+    frozen_until_ms: int
+    """Until when nothing new is granted, by the same clock; long over when it is granted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """A sale that no longer counts; ``seq`` is 0 when it did not count before either."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lacking:
+    """A source whose level does not contain some units of a sale yet."""
+
+    account: str
+    item: str
+    place: str
+    units: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSale:
+    """What is sold of one SKU and not yet in the level of every source that counts."""
+
+    names: tuple[str, ...]
+    """All that it is called in the store; any of them finds it."""
+    sku: str
+    units: int
+    places: tuple[tuple[str, int], ...]
+    """Where its units are taken from."""
+    origin: str
+    """The account that told the order; empty: only the hub's own agents have said so yet."""
+    hold: str
+    """The reservation that it was; empty: none."""
+    age_ms: int
+    """Since units were last added to it."""
+    lacking: tuple[Lacking, ...]
+    """None where no source counts at its places."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SalesPage:
+    """Some open sales, and where to go on; ``next_sku`` is empty after the last."""
+
+    sales: tuple[OpenSale, ...]
+    next_sku: str
+    next_place: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SalesCount:
+    """How many sales are open, and how many of them for longer than they should be."""
+
+    open: int
+    overdue: int

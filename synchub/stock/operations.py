@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from synchub.errors import NotFound
 from synchub.kit.clock import now_ms
-from synchub.stock import store
-from synchub.stock.rules import Circumstances, Row, StockReport, release_row, rows_of, watermark_row
+from synchub.stock import sales, store
+from synchub.stock.model import SalesCount, SalesPage
+from synchub.stock.rules import Circumstances, Row, release_row, rows_of, watermark_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from synchub.connector_kit.events import StockEvent
     from synchub.keyspace import MerchantKeys
     from synchub.lua import Executes
     from synchub.settings import Settings
-    from synchub.stock.model import Applied, Position, Reading
+    from synchub.stock.model import Applied, Lapsed, OpenSale, Position, Reading, Settled
+
+
+_STEPS_MAX: Final = 20
+"""Steps of the store for one page of sales; what is left is on the next page."""
 
 
 async def apply(
@@ -41,7 +48,7 @@ async def apply(
 async def apply_read(
     redis: Executes,
     keys: MerchantKeys,
-    events: Sequence[StockReport],
+    events: Sequence[StockEvent],
     *,
     account: str,
     started_ms: int,
@@ -87,3 +94,60 @@ async def read_page(
 async def read_head(redis: Executes, keys: MerchantKeys) -> Position:
     """Return the merchant's present position."""
     return (await store.read_answers(redis, keys, [])).position
+
+
+async def let_time_pass(redis: Executes, keys: MerchantKeys, *, settings: Settings) -> Lapsed:
+    """Turn everything that is over by now into events: holds, confirmations, fresh evidence, old sales.
+
+    Repeatable; at most ``stock.lapse_max`` of a kind in one step. Call again while ``left`` is not 0.
+    """
+    return await store.lapse(redis, keys, now_ms=now_ms(), settings=settings)
+
+
+async def settle_sale(
+    redis: Executes, keys: MerchantKeys, names: Sequence[str], *, cause: str, settings: Settings
+) -> Settled:
+    """Take an open sale out of the reckoning, because a person says that it is settled.
+
+    The first of the names that leads to a sale counts. Repeatable: a settled sale stays settled.
+
+    Raises:
+        NotFound: no sale is known by any of them.
+    """
+    for name in names:
+        settled = await store.settle(redis, keys, name, cause=cause, now_ms=now_ms(), settings=settings)
+        if settled is not None:
+            return settled
+    msg = "No such sale is known; it may have been settled long ago."
+    raise NotFound(msg)
+
+
+async def list_sales(
+    redis: Executes, keys: MerchantKeys, *, sku: str = "", place: int = 0, older_than_ms: int = 0, limit: int
+) -> SalesPage:
+    """Return open sales by SKU, and of one SKU the oldest first.
+
+    ``sku`` and ``place`` are where the page before has ended. A sale that is settled between two pages
+    moves the ones after it forward: a later pass shows what this one has missed.
+    """
+    found: list[OpenSale] = []
+    for _ in range(_STEPS_MAX):
+        page = await sales.read_page(
+            redis, keys, sku=sku, place=place, older_than_ms=older_than_ms, limit=limit - len(found)
+        )
+        found += page.sales
+        sku, place = page.next_sku, page.next_place
+        if not sku or len(found) >= limit:
+            break
+    return SalesPage(sales=tuple(found), next_sku=sku, next_place=place)
+
+
+async def count_sales(redis: Executes, keys: MerchantKeys, *, overdue_after_ms: int) -> SalesCount:
+    """Count all open sales of a merchant, a few hundred SKUs in one step of the store."""
+    open_ = overdue = 0
+    sku = ""
+    while True:
+        count, sku = await sales.count_page(redis, keys, sku=sku, older_than_ms=overdue_after_ms)
+        open_, overdue = open_ + count.open, overdue + count.overdue
+        if not sku:
+            return SalesCount(open=open_, overdue=overdue)

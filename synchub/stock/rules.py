@@ -8,23 +8,27 @@ compared exactly: a Lua number would confuse 2^53 with 2^53 + 1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
 import orjson
 
 from synchub.connector_kit.events import (
+    Ack,
     Catalogue,
     CatalogueStatus,
     Delta,
     Level,
     LevelStatus,
+    OrderLine,
+    OrderStatus,
     Scale,
     StockEvent,
     Tickle,
     Version,
 )
-from synchub.stock.model import Answer, FeedEntry
+from synchub.keyspace import LIST_SEPARATOR, SEPARATOR
+from synchub.stock.model import Answer, Cell, FeedEntry
 
 Row = tuple[str, ...]
 """One event as the apply script takes it."""
@@ -63,11 +67,7 @@ class Circumstances:
     """What the ledger names as the reason."""
 
 
-StockReport = Level | Delta | Tickle | Catalogue
-"""The events that the stock model applies today; orders and acks wait for the sale registry."""
-
-
-def rows_of(events: Sequence[StockReport], circumstances: Circumstances) -> tuple[Row, ...]:
+def rows_of(events: Sequence[StockEvent], circumstances: Circumstances) -> tuple[Row, ...]:
     """Return one row per event, in order."""
     return tuple(_row(event, number, circumstances) for number, event in enumerate(events))
 
@@ -75,6 +75,11 @@ def rows_of(events: Sequence[StockReport], circumstances: Circumstances) -> tupl
 def watermark_row(account: str, complete_to_ms: int) -> Row:
     """Say that everything of this account up to a time has been seen."""
     return _fill("W", account, at_ms=complete_to_ms, evidence_ms=complete_to_ms)
+
+
+def mapping_row(account: str, item: str, mapped: str, *, at_ms: int) -> Row:
+    """Say what an item is because a person says so; ``mapped`` is as the account's map holds it."""
+    return _fill("C", account, item=item, number=1, at_ms=at_ms, cause="mapping", sku=mapped)
 
 
 def release_row(account: str, item: str, cause: str) -> Row:
@@ -85,15 +90,17 @@ def release_row(account: str, item: str, cause: str) -> Row:
 def is_ahead(event: StockEvent, latest_us: int) -> bool:
     """Say whether the event claims a source time after ``latest_us``."""
     claimed = []
-    if isinstance(event, Level | Delta):
+    if isinstance(event, OrderLine):
+        claimed += [event.ordered_at_us or 0, event.happened_at_us or 0]
+    if isinstance(event, Level | Delta | OrderLine | Ack):
         if event.version is not None and event.version.scale is Scale.TIME:
             claimed.append(event.version.number)
-        if event.source_time_us is not None:
+        if isinstance(event, Level | Delta) and event.source_time_us is not None:
             claimed.append(event.source_time_us)
     return any(time_us > latest_us for time_us in claimed)
 
 
-def _row(event: StockReport, number: int, about: Circumstances) -> Row:
+def _row(event: StockEvent, number: int, about: Circumstances) -> Row:
     if isinstance(event, Level):
         return _level_row(event, number, about)
     if isinstance(event, Delta):
@@ -102,6 +109,10 @@ def _row(event: StockReport, number: int, about: Circumstances) -> Row:
         return _fill("T", about.account, item=event.item, at_ms=about.at_ms, cause=about.cause)
     if isinstance(event, Catalogue):
         return _catalogue_row(event, number, about)
+    if isinstance(event, OrderLine):
+        return _order_row(event, number, about)
+    if isinstance(event, Ack):
+        return _ack_row(event, number, about)
     assert_never(event)
 
 
@@ -158,6 +169,43 @@ def _catalogue_row(event: Catalogue, number: int, about: Circumstances) -> Row:
     )
 
 
+def _order_row(event: OrderLine, number: int, about: Circumstances) -> Row:
+    return _fill(
+        "O",
+        about.account,
+        item=event.item,
+        location=event.location or "",
+        status="X" if event.status is OrderStatus.CANCELLED else "P",
+        number=event.quantity,
+        version=event.version,
+        at_ms=about.at_ms,
+        evidence_ms=(event.ordered_at_us or 0) // 1000,
+        op=f"{about.op}:{number}",
+        cause=about.cause,
+        sku="" if event.happened_at_us is None else f"{event.happened_at_us:020d}",
+        group=SEPARATOR.join((event.order, event.line)),
+        extra=LIST_SEPARATOR.join(event.references),
+    )
+
+
+def _ack_row(event: Ack, number: int, about: Circumstances) -> Row:
+    return _fill(
+        "A",
+        about.account,
+        item=event.item or "",
+        location=event.location or "",
+        status="N" if event.quantity is None else "",
+        number=event.quantity or 0,
+        version=event.version,
+        at_ms=about.at_ms,
+        op=f"ack:{event.key}" if event.key is not None else f"{about.op}:{number}",
+        cause=about.cause,
+        sku=event.batch or "",
+        group=SEPARATOR.join((event.order or "", event.line or "")) if event.order else "",
+        extra=event.reference or "",
+    )
+
+
 def _evidence_ms(source_time_us: int | None, about: Circumstances) -> int:
     """A read is evidence for when it was asked, a push for its source time and never for later."""
     if about.is_read or source_time_us is None:
@@ -191,21 +239,25 @@ def _fill(  # noqa: PLR0913 - the sixteen fields of a row, by name
     )  # fmt: skip
 
 
+_NOTHING: Final = b"0|0|0|0|0|0|A|0|0|0|0|0||"
+
+
 def answer_of(sku: str, packed: bytes | None, watermarks: Mapping[str, int]) -> Answer:
     """Read the stored answer of one SKU; one that no source has reported has ``ver`` 0."""
-    if packed is None:
-        return _answer(sku, b"0|0|0|0|0|A|0|0||", as_of_ms=0)
-    cells = packed.rsplit(b"|", 1)[1].decode()
-    return _answer(sku, packed, as_of_ms=_as_of_ms(cells, watermarks))
+    answer = _answer(sku, _NOTHING if packed is None else packed, as_of_ms=0)
+    return replace(answer, as_of_ms=_as_of_ms(answer.cells, watermarks))
 
 
 def _answer(sku: str, packed: bytes, *, as_of_ms: int) -> Answer:
-    ver, seq, ats, known, gone, cat, backorder, degraded, by, _ = packed.decode().split("|", 9)
+    ver, seq, ats, held, known, gone, cat, backorder, degraded, stale, lag, ref, by, cells = (
+        packed.decode().split("|", 13)
+    )
     return Answer(
         sku=sku,
         ver=int(ver),
         seq=int(seq),
         ats=int(ats),
+        held=int(held),
         known=known == "1",
         gone=gone == "1",
         discontinued=cat == "D",
@@ -213,13 +265,21 @@ def _answer(sku: str, packed: bytes, *, as_of_ms: int) -> Answer:
         as_of_ms=as_of_ms,
         by=by,
         degraded=degraded == "1",
+        stale=stale == "1",
+        lag=int(lag),
+        ref=int(ref),
+        cells=tuple(_cell(cell) for cell in cells.split(LIST_SEPARATOR)[:-1]),
     )
 
 
-def _as_of_ms(cells: str, watermarks: Mapping[str, int]) -> int:
+def _cell(packed: str) -> Cell:
+    evidence, account, base, place, held = packed.split(SEPARATOR)
+    return Cell(place=place, account=account, base=int(base), held=int(held), evidence_ms=int(evidence))
+
+
+def _as_of_ms(cells: Sequence[Cell], watermarks: Mapping[str, int]) -> int:
     """Return the oldest evidence among the counted locations, as fresh as the accounts are complete."""
-    evidence = (cell.split(":", 1) for cell in cells.split(";") if cell)
-    return min((max(int(at_ms), watermarks.get(account, 0)) for at_ms, account in evidence), default=0)
+    return min((max(cell.evidence_ms, watermarks.get(cell.account, 0)) for cell in cells), default=0)
 
 
 def feed_entry_of(entry_id: bytes, fields: Mapping[bytes, bytes]) -> FeedEntry:

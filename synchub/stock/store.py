@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING, Any
 
 from synchub import lua
-from synchub.stock.model import Answer, Applied, Outcome, Position, Reading
+from synchub.steps import DAY_MS, memory_args, saw, step_args
+from synchub.stock.model import Answer, Applied, Lapsed, Outcome, Position, Reading, Settled
 from synchub.stock.rules import Row, answer_of
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from synchub.settings import Settings
 
 APPLY = lua.load("apply")
+LAPSE = lua.load("lapse")
+SETTLE = lua.load("settle_line")
 READ_ANSWERS = lua.load("read_answers")
 READ_PAGE = lua.load("read_page")
 
@@ -27,35 +29,21 @@ async def apply_rows(
     redis: Executes, keys: MerchantKeys, rows: Sequence[Row], *, now_ms: int, settings: Settings
 ) -> tuple[Applied, ...]:
     """Run the apply script once for all rows, in order."""
-    answer = await APPLY(
+    epoch, seq, told = await APPLY(
         redis,
-        keys={
-            "head": keys.head,
-            "ledger": keys.ledger,
-            "feed": keys.feed,
-            "skus": keys.skus,
-            "roles": keys.roles,
-            "locations": keys.locations,
-            "watermarks": keys.watermarks,
-            "parked": keys.parked,
-        },
+        keys={"head": keys.head},
         args={
-            "now_ms": now_ms,
-            "epoch_if_new": new_epoch(),
-            "sku_prefix": keys.sku(""),
-            "items_prefix": keys.items(""),
-            "group_prefix": f"{keys.tag}group:",
-            "refetch_prefix": keys.refetch(""),
-            "seen_prefix": f"{keys.tag}seen:",
+            **step_args(keys, now_ms=now_ms, settings=settings),
             "seen_days": -(-settings.stock.seen_hours // _HOURS_PER_DAY),
             "parked_max": settings.stock.parked_max,
             "confirm_after_ms": settings.refetch.confirm_after_ms,
-            "ledger_max": settings.stock.ledger_max,
+            **memory_args(settings),
             "feed_max": settings.feed.retained,
         },
         rest=[field for row in rows for field in row],
     )
-    return tuple(_applied(outcome, detail) for outcome, detail in zip(answer[::2], answer[1::2], strict=True))
+    saw(redis, keys, epoch, seq)
+    return tuple(_applied(outcome, detail) for outcome, detail in zip(told[::2], told[1::2], strict=True))
 
 
 async def read_answers(redis: Executes, keys: MerchantKeys, skus: Sequence[str]) -> Reading:
@@ -66,6 +54,7 @@ async def read_answers(redis: Executes, keys: MerchantKeys, skus: Sequence[str])
         args={"sku_prefix": keys.sku("")},
         rest=list(skus),
     )
+    saw(redis, keys, *position[:2])
     return _reading(position, watermarks, answers, skus)
 
 
@@ -85,9 +74,39 @@ async def read_page(redis: Executes, keys: MerchantKeys, *, prefix: str, after: 
     return _reading(position, watermarks, answers, [name.decode() for name in names])
 
 
-def new_epoch() -> str:
-    """Return 96 random bits as text: the name of one unbroken history."""
-    return secrets.token_urlsafe(12)
+async def lapse(redis: Executes, keys: MerchantKeys, *, now_ms: int, settings: Settings) -> Lapsed:
+    """Run one step of the reaper."""
+    done, left, clock, epoch, seq, frozen_until = await LAPSE(
+        redis,
+        keys={"head": keys.head},
+        args={
+            **step_args(keys, now_ms=now_ms, settings=settings),
+            **memory_args(settings),
+            "names_ms": settings.stock.names_days * DAY_MS,
+            "feed_max": settings.feed.retained,
+            "limit": settings.stock.lapse_max,
+        },
+    )
+    saw(redis, keys, epoch, seq)
+    return Lapsed(done=done, left=left, clock_ms=int(clock), frozen_until_ms=int(frozen_until))
+
+
+async def settle(
+    redis: Executes, keys: MerchantKeys, name: str, *, cause: str, now_ms: int, settings: Settings
+) -> Settled | None:
+    """Settle the sale of that name; ``None`` when there is none."""
+    outcome, seq = await SETTLE(
+        redis,
+        keys={"head": keys.head},
+        args={
+            **step_args(keys, now_ms=now_ms, settings=settings),
+            **memory_args(settings),
+            "feed_max": settings.feed.retained,
+            "name": name,
+            "cause": cause,
+        },
+    )
+    return None if outcome == b"unknown" else Settled(seq=seq)
 
 
 def _applied(outcome: bytes, detail: int | bytes) -> Applied:

@@ -14,10 +14,11 @@ from aiohttp import HttpVersion11, web
 from synchub.agents.model import Scope
 from synchub.connector_kit.payloads import identifier
 from synchub.errors import InvalidRequest, PayloadRefused
-from synchub.feed.model import Framing
+from synchub.feed.model import Filter, Framing
 from synchub.kit.clock import monotonic_ms
 from synchub.web.auth import agent_of
 from synchub.web.keys import HUB
+from synchub.web.terms import channel_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -47,6 +48,14 @@ class Follows(Protocol):
     @property
     def name(self) -> str:
         """The agent."""
+
+    @property
+    def tier(self) -> str:
+        """What kind of agent it is."""
+
+    @property
+    def channels(self) -> frozenset[str]:
+        """Channels it may ask for; empty: any."""
 
 
 class Identifies(Protocol):
@@ -88,7 +97,7 @@ class _FeedFace:
     async def stream(self, request: web.Request) -> web.StreamResponse:
         started_ms = monotonic_ms()
         agent = self._identify(request, Scope.FEED_READ)
-        query = self._query(request)
+        query = self._query(request, agent)
         # Kept now because the request forgets it as soon as the client has gone.
         transport = _transport(request)
         framing = Framing.SSE_CHUNKED if request.version >= HttpVersion11 else Framing.SSE_PLAIN
@@ -104,7 +113,7 @@ class _FeedFace:
                 await self._feed.follow(reader, greeting, request.writer.drain)
         return response
 
-    def _query(self, request: web.Request) -> FeedQuery:
+    def _query(self, request: web.Request, agent: Follows) -> FeedQuery:
         unknown = sorted(set(request.query) - _KNOWN)
         if unknown:
             msg = f"The feed takes {', '.join(sorted(_KNOWN))}, not {', '.join(unknown)[:100]}."
@@ -123,7 +132,11 @@ class _FeedFace:
         # The header is what an EventSource has reached since it was given the address.
         cursor = request.headers.get("Last-Event-ID") or request.query.get("from", "")
         return self._feed.query(
-            skus, _name(prefix, "prefix") if prefix else "", _bound(request), cursor[:_CURSOR_MAX]
+            Filter(skus=frozenset(skus), prefix=_name(prefix, "prefix") if prefix else ""),
+            bound_ms=_bound(request),
+            cursor=cursor[:_CURSOR_MAX],
+            tier=agent.tier,
+            channel=channel_of(agent.channels, None),
         )
 
 

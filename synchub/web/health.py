@@ -12,7 +12,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from synchub import metrics
 from synchub.errors import SynchubError
 from synchub.ingress import operations as ingress
-from synchub.redis import check_store, clock_skew_s, store_errors
+from synchub.redis import store_errors
+from synchub.safety import check_store, clock_skew_s
 from synchub.web.keys import HUB
 
 if TYPE_CHECKING:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from synchub import metrics
 from synchub.connector_kit.manifest import DEFAULT_MAX_BODY_BYTES
-from synchub.errors import BodyTooSlow, EncodingRefused, PayloadTooLarge, SynchubError
+from synchub.errors import SynchubError
 from synchub.pipeline import accept_delivery
+from synchub.web.bodies import read_bytes
 from synchub.web.keys import HUB
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ async def receive(request: web.Request) -> web.Response:
     name = request.match_info["account"]
     platform = _platform(hub, name)
     try:
-        body = await _read_body(request, hub, name)
+        body = await read_bytes(request, _limit(hub, name), timeout_ms=hub.settings.server.body_timeout_ms)
         answer = await accept_delivery(hub, name, request.headers, body, _public_url(hub, request))
     except SynchubError as error:
         metrics.delivery_answered(platform, error.code).inc()
@@ -48,34 +48,6 @@ async def greet(request: web.Request) -> web.Response:  # noqa: ARG001 - the sam
 def _platform(hub: Hub, account: str) -> str:
     found = hub.directory.find_account(account)
     return found.platform if found else "unknown"
-
-
-async def _read_body(request: web.Request, hub: Hub, account: str) -> bytes:
-    """Read at most what the connector accepts, counting bytes and believing no header."""
-    if "Content-Encoding" in request.headers:
-        msg = "Send the body as it was signed, without a Content-Encoding."
-        raise EncodingRefused(msg)
-    limit = _limit(hub, account)
-    if request.content.is_eof():  # it came together with its head, as nearly all do
-        body = request.content.read_nowait()
-        if len(body) > limit:
-            raise _too_large(limit)
-        return body
-    parts = bytearray()
-    try:
-        async with asyncio.timeout(hub.settings.server.body_timeout_ms / 1000):
-            async for part in request.content.iter_any():
-                parts += part
-                if len(parts) > limit:
-                    raise _too_large(limit)
-    except TimeoutError:
-        msg = "The body did not arrive in time."
-        raise BodyTooSlow(msg) from None
-    return bytes(parts)
-
-
-def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The body is larger than {limit} bytes.")
 
 
 def _limit(hub: Hub, account: str) -> int:

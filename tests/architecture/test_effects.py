@@ -87,12 +87,28 @@ EFFECT_TESTS: Final[dict[str, tuple[str, ...]]] = {
         "stock", "test_below_the_threshold_an_item_is_low", "test_the_feed_calls_low_what_the_threshold_says"
     ),
     "stock.parked_max": _effects("stock", "test_so_many_items_may_wait_for_a_mapping_and_no_more"),
-    "stock.ledger_max": _effects("stock", "test_about_so_many_entries_of_the_ledger_are_kept"),
+    "stock.ledger_max": ("tests/stores/test_archive.py::test_about_the_newest_entries_stay_in_the_store",),
+    "stock.settle_memory_hours": _effects(
+        "stock", "test_a_sale_that_all_sources_contain_is_kept_for_newcomers_for_so_long"
+    ),
+    "stock.settle_after_hours": (
+        "tests/workers/test_upkeep.py::test_sales_that_no_level_contains_for_too_long_are_counted",
+    ),
+    "stock.names_days": _effects("stock", "test_the_names_of_a_sale_are_kept_for_so_many_days_more"),
+    "stock.lapse_max": _effects("stock", "test_so_many_changes_by_time_alone_are_worked_off_in_one_step"),
+    "stock.clock": _effects("stock", "test_a_caller_with_a_wrong_clock_does_not_set_the_merchants"),
     "stock.seen_hours": _effects(
         "stock",
         "test_a_repeat_long_after_the_hours_is_not",
         "test_ids_are_kept_in_the_store_no_longer_than_the_hours_and_two_days",
     ),
+    "reservations.remember_hours": (
+        "tests/stores/test_reservations.py::test_what_is_over_is_remembered_so_long_and_no_longer",
+    ),
+    "reservations.regrant_window_ms": (
+        "tests/stores/test_history.py::test_after_the_window_holds_are_granted_again_under_the_new_name",
+    ),
+    "reservations.batch_max": _effects("reservation", "test_so_many_requests_are_decided_in_one_step"),
     "feed.retained": _effects("stock", "test_about_so_many_entries_of_the_feed_are_kept"),
     "feed.bound_ms": _effects("feed", "test_a_reader_that_asks_for_no_bound_is_granted_the_setting"),
     "feed.read_block_ms": _effects("feed", "test_an_idle_feed_is_verified_as_often_as_one_read_waits"),
@@ -121,6 +137,29 @@ EFFECT_TESTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "refetch.backoff_max_ms": _effects("refetch", "test_no_pause_after_failures_is_longer_than_the_longest"),
     "refetch.answer_max_bytes": _effects("refetch", "test_a_larger_answer_than_the_limit_is_a_failure"),
+    "archive.folder": _effects("archive", "test_the_archive_lies_in_the_folder"),
+    "archive.every_ms": _effects(
+        "archive", "test_a_worker_looks_for_something_to_archive_as_often_as_it_says"
+    ),
+    "archive.wait_ms": _effects(
+        "archive", "test_a_few_entries_wait_for_others_as_long_as_it_says_and_no_longer"
+    ),
+    "archive.segment_max": _effects(
+        "archive", "test_a_segment_holds_no_more_entries_than_the_limit_and_so_many_do_not_wait"
+    ),
+    "archive.checkpoint_every": _effects("archive", "test_a_checkpoint_stands_after_every_so_many_segments"),
+    "archive.backlog_max": (
+        "tests/workers/test_archive.py::test_when_too_many_wait_the_oldest_are_given_up_and_counted",
+    ),
+    "decisions.buffer_max": ("tests/stores/test_decisions.py::test_beyond_the_buffer_the_oldest_go_counted",),
+    "decisions.flush_ms": _effects(
+        "archive", "test_decisions_wait_as_long_as_it_says_for_others_to_be_written_with"
+    ),
+    "decisions.stream_max": ("tests/stores/test_decisions.py::test_the_store_holds_no_more_than_the_limit",),
+    "limits.agent_rate_per_s": (
+        "tests/web/test_limits.py::test_so_many_a_second_may_be_asked_as_the_rate_says",
+    ),
+    "limits.agent_burst": ("tests/web/test_limits.py::test_as_many_may_be_asked_at_once_as_the_burst_says",),
     "worker.port": _effects("server", "test_a_worker_with_a_port_answers_probes_there"),
     "secrets.key": _effects("secrets_and_log", "test_the_key_decides_what_opens_whatever_the_file_holds"),
     "secrets.key_file": _effects("secrets_and_log", "test_without_a_key_the_file_decides_what_opens"),

@@ -159,3 +159,33 @@ def test_a_store_that_is_away_is_one_sentence_and_exit_1(
     monkeypatch.chdir(tmp_path)
     assert main(["account", "list", "--redis", "redis://127.0.0.1:1/0"]) == 1
     assert capsys.readouterr().err.startswith("synchub: The store")
+
+
+def test_packs_totals_and_decisions_are_said_by_command(synchub: Callable[..., Call]) -> None:
+    synchub("account", "add", "standard", "--merchant", "acme")
+    parts = ["--part", "SET=TEE=3", "--part", "SET=MUG=1"]
+    total = ["--location", "main=EU", "--covers", "EU=WH1", "--covers", "EU=WH2"]
+    mapped = told(synchub("account", "map", "acme-standard", *parts, *total, "--json"))
+    assert mapped == {"account": "acme-standard", "items": 1, "locations": 1}
+    shown = told(synchub("account", "mappings", "acme-standard", "--json"))
+    assert shown["kits"] == {"SET": [{"sku": "TEE", "units": 3}, {"sku": "MUG", "units": 1}]}
+    assert "Item SET is 3 of TEE and 1 of MUG." in synchub("account", "mappings", "acme-standard")[1]
+    for text in ("SET=TEE", "SET=TEE=x", "=TEE=1"):
+        assert synchub("account", "map", "acme-standard", "--part", text)[0] == 1
+    decided = told(synchub("account", "decide", "acme-standard", "sum", "--json"))
+    assert decided["tried"] == 0
+    assert synchub("account", "decide", "acme-standard", "sum", "--sku", "TEE")[0] == 1
+
+
+def test_a_role_and_evidence_are_said_by_command(synchub: Callable[..., Call]) -> None:
+    synchub("account", "add", "standard", "--merchant", "acme")
+    ranked = told(synchub("account", "role", "acme-standard", "--rank", "4", "--json"))
+    assert ranked == {"account": "acme-standard", "role": "authority", "rank": 4}
+    chosen = told(synchub("account", "evidence", "acme-standard", "*", "lag", "90000", "--json"))
+    assert (chosen["origin"], chosen["lag_ms"]) == ("*", 90_000)
+    (shown,) = told(synchub("account", "evidence", "acme-standard", "--json"))
+    assert (shown["origin"], shown["lag_ms"]) == ("acme-standard", 90_000)
+    assert "lag 90000 ms" in synchub("account", "evidence", "acme-standard")[1]
+    assert synchub("account", "evidence", "acme-standard", "*", "lag")[0] == 1
+    assert synchub("account", "role", "acme-standard", "--role", "mirror")[0] == 0
+    assert synchub("account", "role", "acme-standard", "--role", "authority")[0] == 1

@@ -14,6 +14,7 @@ from synchub.connector_kit.payloads import (
     Payload,
     Rows,
     identifier,
+    latest_us,
     parse,
     quantity,
     read_json,
@@ -272,3 +273,24 @@ def test_a_sequence_is_exact_up_to_twenty_digits() -> None:
 def test_anything_else_is_no_sequence(value: object) -> None:
     with pytest.raises(PayloadRefused, match=r"^sequence is "):
         sequence(value, "sequence")
+
+
+@pytest.mark.parametrize(
+    ("written", "latest"),
+    [
+        ("1970-01-01T00:00:05Z", 5_999_999),
+        ("1970-01-01T00:00:05.25Z", 5_259_999),
+        ("1970-01-01T00:00:05.000001Z", 5_000_001),
+        ("1970-01-01T01:00:05.0000015+01:00", 5_000_001),
+    ],
+)
+def test_a_written_time_may_mean_every_moment_up_to_the_next_it_could_write(
+    written: str, latest: int
+) -> None:
+    assert latest_us(written, "at") == latest
+
+
+@pytest.mark.parametrize("unusable", [None, 5, "soon", "1970-01-01T00:00:05"])
+def test_the_end_of_no_time_is_refused(unusable: object) -> None:
+    with pytest.raises(PayloadRefused):
+        latest_us(unusable, "at")

@@ -195,11 +195,6 @@ def test_a_level_that_lacks_a_field_is_refused(missing: str) -> None:
         normalize("inventory_levels/update", delivery(json.dumps(body).encode()))
 
 
-def test_orders_are_not_read_yet() -> None:
-    with pytest.raises(PayloadRefused):
-        normalize("orders/create", delivery(b"{}", topic="orders/create"))
-
-
 @pytest.mark.parametrize("written", [None, "", "   "])
 def test_an_empty_sku_is_no_sku(written: str | None) -> None:
     assert sku_of(written) is None

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ITEM: Final = "271878346596884015"
+VARIANT: Final = "278032119674290015"
+PRODUCT: Final = "788032119674292922"
 UPDATED_US: Final = 1_767_341_045_000_000
 
 
@@ -67,6 +69,11 @@ def level_node(location: int = 1, available: int | None = 7, *, active: bool = T
     }
 
 
+def variant_node(number: str = VARIANT, product: str = PRODUCT, **fields: object) -> dict[str, object]:
+    ids = {"id": global_id("ProductVariant", number), "product": {"id": global_id("Product", product)}}
+    return ids | fields
+
+
 def item_node(
     *levels: dict[str, object], next_page: str | None = None, **fields: object
 ) -> dict[str, object]:
@@ -74,7 +81,7 @@ def item_node(
         "id": global_id("InventoryItem", ITEM),
         "sku": "TEE-1",
         "tracked": True,
-        "variants": {"nodes": [{"product": {"id": global_id("Product", "788032119674292922")}}]},
+        "variants": {"nodes": [variant_node()]},
         "inventoryLevels": {
             "nodes": list(levels),
             "pageInfo": {"hasNextPage": next_page is not None, "endCursor": next_page},
@@ -86,8 +93,12 @@ def answer(*nodes: object) -> dict[str, object]:
     return {"data": {"nodes": list(nodes)}}
 
 
-def catalogue(sku: str | None = "TEE-1", group: str | None = "product/788032119674292922") -> Catalogue:
+def catalogue(sku: str | None = "TEE-1", group: str | None = f"product/{PRODUCT}") -> Catalogue:
     return Catalogue(item=ITEM, sku=sku, group=group, status=CatalogueStatus.ACTIVE)
+
+
+def variant(sku: str | None = "TEE-1", number: str = VARIANT, product: str = PRODUCT) -> Catalogue:
+    return Catalogue(item=f"variant/{number}", sku=sku, group=f"product/{product}")
 
 
 def level(location: str = "1", quantity: int | None = 7, status: LevelStatus = LevelStatus.KNOWN) -> Level:
@@ -107,7 +118,7 @@ async def fetched(*nodes: object) -> tuple[StockEvent, ...]:
 
 async def test_a_read_item_has_its_sku_its_product_and_a_level_per_location() -> None:
     events = await fetched(item_node(level_node(1, 7), level_node(2, -3)))
-    assert events == (catalogue(), level("1", 7), level("2", -3))
+    assert events == (catalogue(), variant(), level("1", 7), level("2", -3))
 
 
 async def test_the_token_goes_only_to_the_shop_s_own_domain() -> None:
@@ -135,23 +146,55 @@ async def test_an_item_that_the_shop_does_not_have_is_absent() -> None:
 
 async def test_an_untracked_item_has_levels_without_a_number() -> None:
     events = await fetched(item_node(level_node(1, 0), tracked=False))
-    assert events == (catalogue(), level("1", None, LevelStatus.UNTRACKED))
+    assert events == (catalogue(), variant(), level("1", None, LevelStatus.UNTRACKED))
 
 
 async def test_an_inactive_level_is_closed_whatever_number_it_kept() -> None:
     events = await fetched(item_node(level_node(1, 5, active=False)))
-    assert events == (catalogue(), level("1", None, LevelStatus.CLOSED))
+    assert events == (catalogue(), variant(), level("1", None, LevelStatus.CLOSED))
 
 
 @pytest.mark.parametrize("sku", [None, "", "a\u202eb", "x" * 129])
 async def test_an_item_without_a_usable_sku_still_has_its_levels(sku: str | None) -> None:
-    assert await fetched(item_node(level_node(), sku=sku)) == (catalogue(sku=None), level())
+    assert await fetched(item_node(level_node(), sku=sku)) == (
+        catalogue(sku=None),
+        variant(sku=None),
+        level(),
+    )
 
 
 async def test_an_item_of_several_products_belongs_to_none() -> None:
-    products = [{"product": {"id": global_id("Product", number)}} for number in ("1", "2")]
-    events = await fetched(item_node(variants={"nodes": products}))
-    assert events == (catalogue(group=None),)
+    events = await fetched(item_node(variants={"nodes": [variant_node("11", "1"), variant_node("12", "2")]}))
+    assert events == (
+        catalogue(group=None),
+        variant(number="11", product="1"),
+        variant(number="12", product="2"),
+    )
+
+
+async def test_an_item_without_variants_is_only_itself() -> None:
+    assert await fetched(item_node(variants=None)) == (catalogue(group=None),)
+
+
+async def test_a_variant_that_an_order_named_is_asked_for_its_sku() -> None:
+    shop = ShopAnswers(answer(item_node(level_node())), answer(variant_node(sku="TEE-1"), None))
+    events = await shop.client().fetch_levels([f"variant/{VARIANT}", ITEM, "variant/9", "variant/x"])
+    assert events == (catalogue(), variant(), level(), variant())
+    assert shop.asked[1] == {
+        "ids": [f"gid://shopify/ProductVariant/{VARIANT}", "gid://shopify/ProductVariant/9"]
+    }
+
+
+async def test_a_variant_alone_is_one_call() -> None:
+    shop = ShopAnswers(answer(variant_node(sku=None)))
+    assert await shop.client().fetch_levels([f"variant/{VARIANT}"]) == (variant(sku=None),)
+    assert len(shop.asked) == 1
+
+
+@pytest.mark.parametrize("node", [{}, variant_node(), variant_node(sku="A") | {"id": VARIANT}])
+async def test_an_unreadable_variant_is_the_platform_s_failure(node: object) -> None:
+    with pytest.raises(UpstreamFailed):
+        await ShopAnswers(answer(node)).client().fetch_levels([f"variant/{VARIANT}"])
 
 
 async def test_further_locations_are_read_page_by_page() -> None:
@@ -161,13 +204,13 @@ async def test_further_locations_are_read_page_by_page() -> None:
         answer(item_node(level_node(3))),
     )
     events = await shop.client().fetch_levels([ITEM])
-    assert events == (catalogue(), level("1"), level("2"), level("3"))
+    assert events == (catalogue(), variant(), level("1"), level("2"), level("3"))
     assert [asked["after"] for asked in shop.asked] == [None, "c1", "c2"]
 
 
 async def test_an_item_that_goes_between_two_pages_keeps_what_was_read() -> None:
     shop = ShopAnswers(answer(item_node(level_node(1), next_page="c1")), answer(None))
-    assert await shop.client().fetch_levels([ITEM]) == (catalogue(), level("1"))
+    assert await shop.client().fetch_levels([ITEM]) == (catalogue(), variant(), level("1"))
 
 
 async def test_pages_without_end_fail_the_read() -> None:

@@ -17,7 +17,7 @@ from connectors.shopify import Client, normalize, verify
 from connectors.shopify.addresses import API_VERSION
 from synchub.connector_kit.contract import Access
 from synchub.connector_kit.delivery import Delivery
-from synchub.connector_kit.events import Catalogue, Level, StockEvent
+from synchub.connector_kit.events import Catalogue, Level, OrderLine, StockEvent
 from synchub.connector_kit.http import AiohttpPlatformHttp
 from synchub.errors import SignatureRefused, UpstreamFailed, UpstreamRefused, UpstreamThrottled
 
@@ -155,6 +155,19 @@ async def test_a_change_on_demand_arrives_and_is_read_back() -> None:
             read = await api.fetch_levels([FIRST_ITEM])
     assert list(levels(hub.events).values()) == [41]
     assert list(levels(read).values()) == [41]
+
+
+async def test_an_order_s_variant_is_resolved_to_its_sku() -> None:
+    async with receiver() as hub, emulator(hub.url, "--skus=2", "--paused") as shop:
+        wish = {"sku": "TEE-0002", "quantity": 1}
+        async with aiohttp.ClientSession() as http, http.post(f"{shop}/_emulator/order", json=wish) as placed:
+            assert (await placed.json())["status"] == 200
+        (line,) = (event for event in hub.events if isinstance(event, OrderLine))
+        async with client(shop) as api:
+            by_variant = await api.fetch_levels([line.item, "variant/1"])
+            by_item = await api.fetch_levels([str(int(FIRST_ITEM) + 1)])
+    assert [event.sku for event in by_variant if isinstance(event, Catalogue)] == ["TEE-0002"]
+    assert by_variant[0] in by_item
 
 
 async def test_a_forged_delivery_is_refused() -> None:

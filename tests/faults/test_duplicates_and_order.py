@@ -86,7 +86,7 @@ async def numbers(site: Site) -> dict[str, tuple[bool, int]]:
     found = {}
     for raw in await client.zrange(keys.skus, 0, -1):
         answer = (await site.hub.redis.execute("HGET", keys.sku(raw.decode()), "answer")).split(b"|")
-        found[raw.decode()] = (answer[3] == b"1", int(answer[2]))
+        found[raw.decode()] = (answer[4] == b"1", int(answer[2]))
     return found
 
 

@@ -68,7 +68,10 @@ async def refused(site: Site, body: bytes) -> str:
 async def taken(site: Site, body: bytes, sku: str) -> int:
     """The number that a body gave to a SKU, where nothing of another SKU was written."""
     keys = site.merchant.keys
-    assert await written(site, body) <= {keys.head, keys.ledger, keys.feed, keys.skus, keys.sku(sku)}
+    own = {keys.head, keys.ledger, keys.feed, keys.skus, keys.sku(sku)}
+    # What will change by itself, and what waits for the account to be fresh again.
+    by_time = {f"{keys.tag}due", f"{keys.tag}stale:{site.merchant.account}"}
+    assert await written(site, body) <= own | by_time
     answer = await site.hub.redis.execute("HGET", keys.sku(sku), "answer")
     return int(answer.split(b"|")[2])
 

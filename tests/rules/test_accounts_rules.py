@@ -10,11 +10,13 @@ import pytest
 from synchub.accounts import rules
 from synchub.accounts.model import Account, Role, SealedValue
 from synchub.agents import rules as agent_rules
-from synchub.agents.model import Scope
+from synchub.agents.model import Agent, Scope
+from synchub.agents.model import Kind as KeyKind
 from synchub.connector_kit.manifest import Kind
 from synchub.errors import InvalidRequest
 from synchub.keyspace import check_name
 from synchub.mappings import rules as mapping_rules
+from synchub.settings import LimitSettings
 from tests.support.registry import SHOP_CREDENTIALS, a_manifest, a_shop
 
 HOUR_MS = 3_600_000
@@ -155,20 +157,20 @@ def test_an_overlap_out_of_range_is_refused(hours: float) -> None:
 
 
 def test_the_role_line_says_whose_identifiers_the_account_uses() -> None:
-    assert rules.role_row(an_account(), a_manifest(), default_max_age_ms=9) == "A|1|9|s|m|0"
+    assert rules.role_row(an_account(), a_manifest(), default_max_age_ms=9) == "A|1|9|s|m|0|0|1|1"
     shop = an_account(role=Role.CONTRIBUTOR, rank=2, max_age_ms=7)
-    assert rules.role_row(shop, a_shop(), default_max_age_ms=9) == "C|2|7|p|p|0"
+    assert rules.role_row(shop, a_shop(), default_max_age_ms=9) == "C|2|7|p|p|0|0|1|1"
 
 
 def test_an_account_is_fetched_from_only_when_it_has_every_secret_its_client_needs() -> None:
     shop = an_account(credentials={"client_secret": (a_value(),), "access_token": (a_value(),)})
-    assert rules.role_row(shop, a_shop(), default_max_age_ms=9).endswith("|1")
+    assert rules.role_row(shop, a_shop(), default_max_age_ms=9).split("|")[5] == "1"
     without = replace(shop, credentials={"client_secret": (a_value(),)})
-    assert rules.role_row(without, a_shop(), default_max_age_ms=9).endswith("|0")
+    assert rules.role_row(without, a_shop(), default_max_age_ms=9).split("|")[5] == "0"
 
 
 def test_a_demoted_account_counts_for_nothing_and_keeps_its_identifiers() -> None:
-    assert rules.demoted("A|1|900|s|m|1") == "C|1|900|s|m|0"
+    assert rules.demoted("A|1|900|s|m|1|0|1|77") == "C|1|900|s|m|0|0|1|77"
 
 
 def test_a_merchant_without_an_authority_is_warned() -> None:
@@ -184,16 +186,47 @@ def test_a_platform_with_locations_of_its_own_asks_for_a_map() -> None:
 def test_a_key_holds_256_bits_and_only_its_form_is_ever_hashed() -> None:
     key = agent_rules.key_from(bytes(32))
     assert key == "sak_" + "A" * 43
-    assert agent_rules.is_key(key)
-    for other in ("", "sak_", key + "A", key[:-1], "smk_" + "A" * 43, "sak_" + "A" * 42 + "\n", key + "\n"):
+    kinds = {kind: agent_rules.key_from(bytes(32), kind) for kind in KeyKind}
+    assert [one[:4] for one in kinds.values()] == ["sak_", "smk_", "sok_"]
+    assert all(agent_rules.is_key(one) for one in kinds.values())
+    for other in ("", "sak_", key + "A", key[:-1], "sxk_" + "A" * 43, "sak_" + "A" * 42 + "\n", key + "\n"):
         assert not agent_rules.is_key(other)
 
 
 def test_scopes_default_to_reading_and_unknown_ones_are_refused() -> None:
-    assert agent_rules.scopes_from([]) == {Scope.STOCK_READ, Scope.FEED_READ}
+    assert agent_rules.scopes_from([]) == {Scope.STOCK_READ, Scope.FEED_READ, Scope.RESERVATIONS}
     assert agent_rules.scopes_from(["reservations"]) == {Scope.RESERVATIONS}
-    with pytest.raises(InvalidRequest, match="stock:read, feed:read, reservations"):
+    with pytest.raises(InvalidRequest, match="feed:read, reservations, stock:read"):
         agent_rules.scopes_from(["root"])
+
+
+@pytest.mark.parametrize(("kind", "prefix"), [(KeyKind.MERCHANT, "merchant:"), (KeyKind.OPERATOR, "ops:")])
+def test_a_key_has_scopes_of_its_own_kind_only(kind: KeyKind, prefix: str) -> None:
+    assert agent_rules.scopes_from([], kind) == {scope for scope in Scope if scope.startswith(prefix)}
+    for scope in agent_rules.SCOPES[KeyKind.AGENT]:
+        with pytest.raises(InvalidRequest):
+            agent_rules.scopes_from([scope], kind)
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [({}, (2000, 2000)), ({"rate_per_s": 3}, (333_334, 2000)), ({"burst": 7}, (2000, 7))],
+)
+def test_an_agents_own_limits_come_before_those_of_the_settings(
+    own: dict[str, int], expected: tuple[int, int]
+) -> None:
+    plain = Agent(
+        name="a",
+        merchant="m",
+        tier="t",
+        channels=frozenset(),
+        scopes=frozenset(),
+        key_hash="",
+        created_at_ms=1,
+    )
+    agent = replace(plain, rate_per_s=own.get("rate_per_s"), burst=own.get("burst"))
+    rate = agent_rules.rate_of(agent, LimitSettings())
+    assert (rate.interval_us, rate.burst) == expected
 
 
 def test_a_location_cannot_move_while_its_stock_is_counted_elsewhere() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from synchub.demo.latency import Latencies
-from synchub.demo.model import Heard, Told, Truth
+from synchub.demo.model import Heard, Told, Traded, Truth
 from synchub.demo.rules import disagreeing, percentile, planned_fault, totals
 from synchub.errors import InvalidRequest
 
@@ -13,7 +13,13 @@ SKU = "TEE-0001"
 
 
 def told(
-    previous: int, quantity: int, at_us: int, *, account: str = "marketplace", sent: bool = True
+    previous: int,
+    quantity: int,
+    at_us: int,
+    *,
+    account: str = "warehouse",
+    sent: bool = True,
+    by_order: bool = False,
 ) -> Told:
     return Told(
         account=account,
@@ -23,6 +29,7 @@ def told(
         quantity=quantity,
         at_us=at_us,
         sent=sent,
+        by_order=by_order,
     )
 
 
@@ -30,7 +37,11 @@ def heard(available: int, at_us: int) -> Heard:
     return Heard(sku=SKU, available=available, at_us=at_us)
 
 
-def measured(*events: Told | Heard, total: int = 10) -> tuple[list[float], list[float]]:
+def traded(at_us: int) -> Traded:
+    return Traded(sku=SKU, at_us=at_us)
+
+
+def measured(*events: Told | Heard | Traded, total: int = 10) -> tuple[list[float], list[float]]:
     latencies = Latencies({SKU: total})
     latencies.take(events)
     return latencies.by_webhook_ms(), latencies.by_fetch_ms()
@@ -51,7 +62,7 @@ def test_two_changes_on_their_way_at_once_are_not_measured() -> None:
 
 def test_after_a_doubt_measuring_goes_on_once_the_agent_knows_the_truth() -> None:
     doubt = (heard(10, 1), told(6, 5, 1_000), told(5, 4, 2_000), heard(8, 3_000))
-    assert measured(*doubt, told(4, 5, 10_000), heard(9, 12_000)) == ([2.0], [])
+    assert measured(*doubt, told(4, 3, 10_000), heard(7, 12_000)) == ([2.0], [])
 
 
 def test_a_change_is_not_measured_while_the_agent_knows_another_number() -> None:
@@ -67,25 +78,38 @@ def test_the_same_number_again_leaves_the_change_open() -> None:
 
 
 def test_a_rise_without_versions_counts_as_fetched_and_a_fall_does_not() -> None:
-    rise = measured(heard(10, 1), told(5, 6, 1_000, account="warehouse"), heard(11, 3_000))
-    fall = measured(heard(10, 1), told(6, 5, 1_000, account="warehouse"), heard(9, 3_000))
+    rise = measured(heard(10, 1), told(5, 6, 1_000), heard(11, 3_000))
+    fall = measured(heard(10, 1), told(6, 5, 1_000), heard(9, 3_000))
     assert (rise, fall) == (([], [2.0]), ([2.0], []))
 
 
-def test_a_rise_within_the_same_second_of_a_coarse_clock_counts_as_fetched() -> None:
-    tie = (told(6, 5, 1_000, account="shop"), heard(9, 2_000), told(5, 6, 500_000, account="shop"))
-    later = (told(6, 5, 1_000, account="shop"), heard(9, 2_000), told(5, 6, 1_500_000, account="shop"))
-    assert measured(heard(10, 1), *tie, heard(10, 501_000)) == ([1.0], [1.0])
-    assert measured(heard(10, 1), *later, heard(10, 1_501_000)) == ([1.0, 1.0], [])
+def test_what_a_channel_shows_is_neither_measured_nor_counted() -> None:
+    shown = told(6, 5, 1_000, account="shop")
+    assert measured(heard(10, 1), shown, heard(9, 2_000), told(6, 5, 3_000), heard(9, 4_000)) == ([], [])
 
 
-def test_totals_add_up_and_disagreement_names_the_skus() -> None:
+def test_a_sku_that_is_traded_is_not_measured_until_its_number_has_moved() -> None:
+    during = (heard(10, 1), told(6, 5, 1_000), traded(1_500), heard(9, 2_000))
+    before = (heard(10, 1), traded(500), told(6, 5, 1_000), heard(9, 2_000))
+    assert measured(*during) == measured(*before) == ([], [])
+    assert measured(*before, told(5, 4, 10_000), heard(8, 11_000)) == ([1.0], [])
+
+
+def test_a_level_that_an_order_has_moved_is_not_measured() -> None:
+    assert measured(heard(10, 1), told(6, 5, 1_000, by_order=True), heard(9, 2_000)) == ([], [])
+
+
+def test_totals_are_the_warehouses_and_disagreement_names_the_skus() -> None:
     truths = [
-        Truth(levels={"A": 1, "B": 2}, locations=("x",), counts={}),
-        Truth(levels={"A": 3}, locations=("y",), counts={}),
+        Truth(account="warehouse", levels={"A": 1, "B": 2}, locations=("x",), counts={}),
+        Truth(account="shop", levels={"A": 3}, locations=("y",), counts={}),
     ]
-    assert totals(truths) == {"A": 4, "B": 2}
-    assert disagreeing(totals(truths), {"A": 4, "C": 9}) == {"B"}
+    assert totals(truths) == {"A": 1, "B": 2}
+    assert disagreeing(totals(truths), {"A": 1, "C": 9}) == {"B"}
+
+
+def test_of_less_than_nothing_an_agent_rightly_knows_nothing() -> None:
+    assert disagreeing({"A": -1, "B": -1}, {"A": 0, "B": 1}) == {"B"}
 
 
 def test_percentiles_are_values_that_occurred() -> None:

@@ -7,31 +7,18 @@ from typing import Any
 
 import pytest
 
-from synchub.availability.model import State
-from synchub.availability.rules import rfc3339, stock_body, view
 from synchub.feed import frames, rules
 from synchub.feed.model import FeedQuery, Filter, Framing, Lens, ResetReason, Resumption, ViewClass
-from synchub.stock.model import Answer, FeedEntry, Position
-
-VIEW = ViewClass(low_threshold=5)
-HEAD = Position(epoch="one", seq=50, feed_seq=48)
+from synchub.stock.model import FeedEntry
+from tests.support.answers import POSITION, an_answer, some_terms
 
 
-def an_answer(sku: str = "TEE", **changes: Any) -> Answer:
-    told: dict[str, Any] = {
-        "sku": sku,
-        "ver": 3,
-        "seq": 7,
-        "ats": 10,
-        "known": True,
-        "gone": False,
-        "discontinued": False,
-        "backorder": False,
-        "as_of_ms": 1_795_255_200_041,
-        "by": "depot",
-        "degraded": False,
-    }
-    return Answer(**(told | changes))
+def a_view(**changes: Any) -> ViewClass:
+    told: dict[str, Any] = {"merchant": "acme", "tier": "standard", "channel": None, "revision": "0.5"}
+    return ViewClass(terms_of=lambda _sku: some_terms(), **(told | changes))
+
+
+VIEW = a_view()
 
 
 def an_entry(seq: int, previous: int, sku: str = "TEE", **changes: Any) -> FeedEntry:
@@ -47,79 +34,6 @@ def a_lens(framing: Framing = Framing.SSE_PLAIN) -> Lens:
 
 def a_query(cursor: str) -> FeedQuery:
     return FeedQuery(filter=Filter(), bound_ms=1000, cursor=cursor)
-
-
-class TestStates:
-    @pytest.mark.parametrize(
-        ("changes", "state", "available"),
-        [
-            ({"ver": 0, "known": False}, State.UNKNOWN_SKU, 0),
-            ({"discontinued": True, "ats": 9}, State.DISCONTINUED, 0),
-            ({"gone": True, "ats": 0}, State.DISCONTINUED, 0),
-            ({"known": False, "backorder": True}, State.OUT_OF_STOCK, 0),
-            ({"ats": 5}, State.IN_STOCK, 5),
-            ({"ats": 4}, State.LOW_STOCK, 4),
-            ({"ats": 1}, State.LOW_STOCK, 1),
-            ({"ats": 0}, State.OUT_OF_STOCK, 0),
-            ({"ats": -3}, State.OUT_OF_STOCK, 0),
-            ({"ats": -3, "backorder": True}, State.BACKORDERED, 0),
-        ],
-    )
-    def test_the_first_rule_that_fits_decides(
-        self, changes: dict[str, Any], state: State, available: int
-    ) -> None:
-        shown = view(an_answer(**changes), low_threshold=5)
-        assert (shown.state, shown.available) == (state, available)
-
-    def test_an_unknown_level_is_told_as_degraded(self) -> None:
-        assert view(an_answer(known=False), low_threshold=5).degraded
-        assert not view(an_answer(), low_threshold=5).degraded
-
-    def test_only_states_in_which_one_may_order_are_sellable(self) -> None:
-        sellable = {"IN_STOCK", "LOW_STOCK", "BACKORDERED"}
-        shown = [
-            view(answer, low_threshold=5)
-            for answer in (
-                an_answer(),
-                an_answer(ats=1),
-                an_answer(ats=0),
-                an_answer(ats=0, backorder=True),
-                an_answer(gone=True),
-            )
-        ]
-        assert {one.state for one in shown if one.is_sellable} == sellable
-
-    def test_a_stock_answer_has_the_documented_fields(self) -> None:
-        body = stock_body(an_answer(), HEAD, low_threshold=5, now_ms=1_795_255_200_082)
-        assert body == {
-            "sku": "TEE",
-            "state": "IN_STOCK",
-            "available": 10,
-            "as_of": "2026-11-21T10:00:00.041Z",
-            "age_ms": 41,
-            "seq": 50,
-            "epoch": "one",
-            "ver": 3,
-            "ttl_ms": 2000,
-            "source": "depot",
-            "degraded": False,
-            "policy": {"on_stale": "answer"},
-            "backpressure": {"level": "none", "retry_after_ms": 0},
-            "fallback_options": [],
-            "backorder_commitment": None,
-            "waitlist": None,
-            "restock_at": None,
-        }
-
-    def test_without_evidence_there_is_no_age(self) -> None:
-        body = stock_body(an_answer(ver=0, known=False, as_of_ms=0, by=""), HEAD, low_threshold=5, now_ms=9)
-        assert (body["as_of"], body["age_ms"], body["source"]) == (None, None, None)
-
-    def test_an_age_is_never_negative(self) -> None:
-        assert stock_body(an_answer(), HEAD, low_threshold=5, now_ms=0)["age_ms"] == 0
-
-    def test_a_time_has_milliseconds_and_its_zone(self) -> None:
-        assert rfc3339(1_795_255_200_007) == "2026-11-21T10:00:00.007Z"
 
 
 class TestBounds:
@@ -151,9 +65,11 @@ class TestCursors:
             rules.fingerprint(Filter(), VIEW),
             rules.fingerprint(Filter(prefix="A"), VIEW),
             rules.fingerprint(Filter(skus=frozenset("A")), VIEW),
-            rules.fingerprint(Filter(), ViewClass(low_threshold=6)),
+            rules.fingerprint(Filter(), a_view(tier="trusted")),
+            rules.fingerprint(Filter(), a_view(channel="chat")),
+            rules.fingerprint(Filter(), a_view(revision="1.5")),
         }
-        assert len(marks) == 4
+        assert len(marks) == 6
 
     def test_the_order_of_names_is_not(self) -> None:
         one, other = (rules.fingerprint(Filter(skus=frozenset(names)), VIEW) for names in ("AB", "BA"))
@@ -175,7 +91,7 @@ class TestCursors:
     def test_a_position_continues_only_within_what_is_kept_of_its_own_history(
         self, text: str, reason: ResetReason | None
     ) -> None:
-        assert rules.obstacle(rules.read_cursor(text), mark="f", head=HEAD, oldest=10) is reason
+        assert rules.obstacle(rules.read_cursor(text), mark="f", head=POSITION, oldest=10) is reason
 
     def test_the_way_to_get_up_to_date_follows_from_the_obstacle(self) -> None:
         assert rules.resumption(a_query(""), None) is Resumption.SNAPSHOT

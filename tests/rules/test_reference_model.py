@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.reference_answer import Role, SourceName, conclude
+from tests.support.reference_answer import Role, SourceName, View, conclude
 from tests.support.reference_model import ReferenceModel
 from tests.support.reference_source import (
     DUPLICATE,
@@ -26,7 +26,15 @@ from tests.support.rows import ITEM, delta, push
 from tests.support.source import ROOT, imported
 
 MAX_AGE: Final = 100
-MODULES: Final = ("reference_source", "reference_answer", "reference_model")
+MODULES: Final = (
+    "reference_source",
+    "reference_answer",
+    "reference_line",
+    "reference_books",
+    "reference_sales",
+    "reference_holds",
+    "reference_model",
+)
 
 
 def report(number: int = 0, *, kind: str = "L", at: int = 50, version: int | None = None, status: str = "K",
@@ -88,7 +96,15 @@ def test_a_read_takes_what_came_before_it_with_it() -> None:
 
 
 def test_a_read_with_a_lower_version_is_superseded() -> None:
-    assert judge_read(source(10, version=4), report(9, kind="R", version=3)) == SUPERSEDED
+    assert judge_read(source(10, version=4), report(9, kind="R", version=3)) == Verdict("superseded", "later")
+
+
+def test_a_second_read_of_a_lower_version_begins_anew() -> None:
+    known = source(10, version=4)
+    judge_read(known, report(9, kind="R", version=2, at=40))
+    assert judge_read(known, report(8, kind="R", version=1, at=50)).outcome == "superseded"
+    assert judge_read(known, report(7, kind="R", version=1, at=60)).outcome == TAKEN
+    assert (known.level, known.version, known.reset_at) == (7, 1, 50)
 
 
 def test_a_coarse_level_leaves_the_changes_of_its_last_tick() -> None:
@@ -126,7 +142,7 @@ def test_freshness_chooses_the_ruler(now: int, expected: tuple[int, str, bool]) 
     for told, evidence in zip(sources.values(), (50, 90), strict=True):
         told.evidence = evidence
     roles = {"a": Role(kind="A", rank=1, max_age=MAX_AGE), "b": Role(kind="A", rank=2, max_age=MAX_AGE)}
-    found = conclude(sources, role_of=roles.__getitem__, watermark_of=lambda _: 0, now=now)
+    found = conclude(sources, View(role_of=roles.__getitem__, watermark_of=lambda _: 0, now=now))
     assert (found.ats, found.by, found.degraded) == expected
 
 

@@ -21,7 +21,7 @@ from synchub.stock.model import Outcome
 from tests.support.deliveries import body_of, level
 from tests.support.hub import running_hub
 from tests.support.registry import KEY, MANIFESTS, settings_for
-from tests.support.rows import ITEM, WMS, delta, push
+from tests.support.rows import ITEM, WMS, ack, delta, order, push
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     import aiohttp
 
     from synchub.settings import Settings
-    from synchub.stock.model import Answer
+    from synchub.stock.model import Answer, Lapsed
     from tests.support.rows import Row
 
 ACME: Final = MerchantKeys("acme")
 NOON_MS: Final = 1_795_255_200_000
 DAY_MS: Final = 86_400_000
-AUTHORITY: Final = "A|0|1000000|s|m|0"
+HOUR_MS: Final = 3_600_000
+AUTHORITY: Final = "A|0|1000000|s|m|0|0|0|0"
 """An account of the merchant's own items and places that is not fetched from."""
 
 
@@ -54,10 +55,24 @@ class Book:
         """Say what an account is."""
         await self.redis.execute("HSET", ACME.roles, account, words)
 
+    @property
+    def timeless(self) -> Settings:
+        """The settings, with a clock that goes as the test says."""
+        chosen = self.settings.stock.model_copy(update={"clock": "proposed"})
+        return self.settings.model_copy(update={"stock": chosen})
+
     async def apply(self, *rows: Row, at: int = NOON_MS) -> list[Outcome]:
         """Apply rows at a time."""
-        done = await store.apply_rows(self.redis, ACME, rows, now_ms=at, settings=self.settings)
+        done = await store.apply_rows(self.redis, ACME, rows, now_ms=at, settings=self.timeless)
         return [one.outcome for one in done]
+
+    async def lapse(self, at: int) -> Lapsed:
+        """Let time pass until then, in one step."""
+        return await store.lapse(self.redis, ACME, now_ms=at, settings=self.timeless)
+
+    async def count(self, command: str, family: str) -> int:
+        """How much a key of the merchant holds."""
+        return int(await self.redis.execute(command, f"{ACME.tag}{family}"))
 
     async def answer(self) -> Answer:
         """What follows for the item that rows are about by default."""
@@ -144,14 +159,6 @@ async def test_so_many_items_may_wait_for_a_mapping_and_no_more(book: Book) -> N
 # -------------------------------------------------------------------------------------------- ledger and feed
 
 
-async def test_about_so_many_entries_of_the_ledger_are_kept(book: Book) -> None:
-    book.choose(stock=StockSettings(ledger_max=1000))
-    await changes(book, 1500)
-    # The store drops whole pieces of about a hundred.
-    assert 1000 <= await book.redis.execute("XLEN", ACME.ledger) <= 1200
-    assert await book.redis.execute("XLEN", ACME.feed) == 1500
-
-
 async def test_about_so_many_entries_of_the_feed_are_kept(book: Book) -> None:
     book.choose(feed=FeedSettings(retained=100))
     await changes(book, 500)
@@ -203,3 +210,55 @@ async def test_an_unversioned_fall_is_confirmed_after_so_long(book: Book) -> Non
     [outcome] = await book.apply(push(4, at=now + 1), at=now + 1)
     assert outcome is Outcome.APPLIED
     assert await book.redis.execute("ZSCORE", ACME.refetch(WMS), ITEM) == str(now + 1 + 12_345).encode()
+
+
+# -------------------------------------------------------------------------------------- sales and their names
+
+
+async def sold_and_included(book: Book) -> None:
+    await book.role(WMS, "A|0|1000000|s|m|0|0|1|0")
+    await book.role("shop", "C|0|0|s|m|0|0|0|0")
+    await book.apply(push(9, at=NOON_MS, version=1), order(at=NOON_MS, version=1))
+    await book.apply(ack(1, at=NOON_MS + 1, version=2, name="1001", line="1"), at=NOON_MS + 1)
+    await book.apply(push(8, at=NOON_MS + 2, version=2), at=NOON_MS + 2)
+    assert (await book.answer()).ats == 8
+
+
+async def test_a_sale_that_all_sources_contain_is_kept_for_newcomers_for_so_long(book: Book) -> None:
+    book.choose(stock=StockSettings(settle_memory_hours=3))
+    await sold_and_included(book)
+    await book.lapse(NOON_MS + 3 * HOUR_MS - 1)
+    assert await book.count("ZCARD", f"past:{ITEM}") == 1
+    await book.lapse(NOON_MS + 3 * HOUR_MS)
+    assert await book.count("ZCARD", f"past:{ITEM}") == 0
+    assert (await book.answer()).ats == 8
+
+
+async def test_the_names_of_a_sale_are_kept_for_so_many_days_more(book: Book) -> None:
+    book.choose(stock=StockSettings(settle_memory_hours=3, names_days=2))
+    await sold_and_included(book)
+    await book.lapse(NOON_MS + 3 * HOUR_MS)
+    await book.lapse(NOON_MS + 3 * HOUR_MS + 2 * DAY_MS - 1)
+    assert await book.count("HLEN", "lines") == 1
+    await book.lapse(NOON_MS + 3 * HOUR_MS + 2 * DAY_MS)
+    assert (await book.count("HLEN", "lines"), await book.count("HLEN", "names")) == (0, 0)
+
+
+# ------------------------------------------------------------------------------------------------------- time
+
+
+async def test_so_many_changes_by_time_alone_are_worked_off_in_one_step(book: Book) -> None:
+    book.choose(stock=StockSettings(lapse_max=10))
+    await book.role(WMS, "A|0|1000|s|m|0|0|0|0")
+    await book.apply(*(push(4, at=NOON_MS, version=1, item=f"ITEM-{number}") for number in range(25)))
+    steps = [await book.lapse(NOON_MS + 1001) for _ in range(3)]
+    assert [(step.done, step.left) for step in steps] == [(10, 15), (10, 5), (5, 0)]
+
+
+async def test_a_caller_with_a_wrong_clock_does_not_set_the_merchants(book: Book) -> None:
+    book.choose(stock=StockSettings())
+    await store.apply_rows(book.redis, ACME, [], now_ms=now_ms(), settings=book.settings)
+    for wrong_by in (120_000, -120_000, DAY_MS):
+        lapsed = await store.lapse(book.redis, ACME, now_ms=now_ms() + wrong_by, settings=book.settings)
+        assert abs(lapsed.clock_ms - now_ms()) < 60_000
+    assert (await book.lapse(now_ms() + DAY_MS)).clock_ms > now_ms() + DAY_MS - 60_000

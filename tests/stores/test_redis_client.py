@@ -9,7 +9,8 @@ import pytest
 from redis.exceptions import RedisError, ResponseError
 
 from synchub.errors import OutcomeUnknown, StoreUnavailable
-from synchub.redis import CoalescingRedis, check_store, open_redis, store_errors
+from synchub.redis import RUN, CoalescingRedis, open_redis, store_errors
+from synchub.safety import check_store
 from synchub.settings import RedisSettings
 from tests.support.processes import free_port
 from tests.support.proxy import Proxy
@@ -18,6 +19,7 @@ from tests.support.wait import a_turn, eventually
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from synchub.redis import Connected
     from tests.conftest import StartValkey
     from tests.support.valkey import Valkey
 
@@ -183,6 +185,54 @@ async def test_closing_fails_what_still_waits(line: Proxy) -> None:
 
 
 # ---------------------------------------------------------------------------------- what a server refuses
+
+
+async def test_a_script_is_told_the_run_of_the_server_that_it_is_sent_to(own_valkey: StartValkey) -> None:
+    valkey = own_valkey()
+    client = CoalescingRedis(quick(valkey.url))
+    asked = ("EVAL", "return ARGV[1]", 0, RUN)
+    first = await client.execute(*asked)
+    await asyncio.to_thread(valkey.restart)
+    await eventually(lambda: client.is_cut_off, what="the loss noticed")
+    # All of these wait for the new connection.
+    second = set(await asyncio.gather(*(client.execute(*asked) for _ in range(3))))
+    with valkey.client() as looking:
+        assert second == {looking.info("server")["run_id"].encode()} != {first}
+    assert client.run.encode() in second
+    await client.close()
+
+
+async def test_nothing_is_sent_to_another_run_before_it_has_been_looked_at(own_valkey: StartValkey) -> None:
+    valkey = own_valkey()
+    client = CoalescingRedis(quick(valkey.url))
+    looked: list[object] = []
+
+    async def look(connected: Connected) -> None:
+        looked.append(await connected.execute("GET", "n"))
+
+    client.on_run = look
+    await client.execute("INCR", "n")
+    await asyncio.to_thread(valkey.restart)
+    await eventually(lambda: client.is_cut_off, what="the loss noticed")
+    await client.execute("INCR", "n")
+    assert looked == [None, b"1"]
+    await client.close()
+
+
+async def test_a_look_that_fails_leaves_the_connection_unused(own_valkey: StartValkey) -> None:
+    valkey = own_valkey()
+    client = CoalescingRedis(quick(valkey.url))
+
+    async def look(connected: Connected) -> None:
+        raise OutcomeUnknown
+
+    client.on_run = look
+    with pytest.raises(OutcomeUnknown):
+        await client.execute("INCR", "n")
+    assert stored(valkey) == 0
+    client.on_run = None
+    assert await client.execute("INCR", "n") == 1
+    await client.close()
 
 
 async def test_a_replica_refuses_writes_and_answers_reads(own_valkey: StartValkey) -> None:

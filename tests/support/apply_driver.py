@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
-from synchub.keyspace import SEPARATOR, MerchantKeys
+from synchub.keyspace import LIST_SEPARATOR, SEPARATOR, MerchantKeys
 from synchub.lua import parse
 from synchub.settings import Settings, load_settings
 from synchub.stock import store
 from tests.support.reference_answer import Role, SourceName
-from tests.support.reference_model import Answer, Effect, FeedEntry, LedgerEntry
-from tests.support.reference_source import Change, Source
+from tests.support.reference_books import Answer, Cell, Effect, FeedEntry, LedgerEntry
+from tests.support.reference_source import Change, Regress, Source
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -90,6 +90,9 @@ class ApplyDriver:
                 "s" if role.own_items else "p",
                 "m" if role.own_places else "p",
                 "1" if role.fetches else "0",
+                "1" if role.own else "0",
+                "1" if role.ref else "0",
+                str(role.connected_at),
             ]
         )
         self._client.hset(self._keys.roles, account, text)
@@ -102,10 +105,14 @@ class ApplyDriver:
         """Map a platform's location to the merchant's."""
         self._client.hset(self._keys.locations, f"{account}{SEPARATOR}{location}", place)
 
+    def decide(self, account: str, sku: str, place: str, decision: str) -> None:
+        """Write what a person has said of an account's sources; no SKU and no place: of all."""
+        self._client.hset(self._keys.decided, SEPARATOR.join((account, sku, place)), decision)
+
     def apply(self, rows: Sequence[Row], now_ms: int) -> list[tuple[str, int]]:
         """Run the script once."""
         with mock.patch.object(store, "APPLY", self._script):
-            applied = _at_once(
+            applied = at_once(
                 store.apply_rows(self, self._keys, list(rows), now_ms=now_ms, settings=self._settings)
             )
         return [(result.outcome.value, result.seq) for result in applied]
@@ -132,7 +139,7 @@ class ApplyDriver:
 
     def as_of(self, sku: str) -> int:
         """The evidence time that the hub tells a reader now."""
-        reading: Reading = _at_once(store.read_answers(self, self._keys, [sku]))
+        reading: Reading = at_once(store.read_answers(self, self._keys, [sku]))
         return reading.answers[0].as_of_ms
 
     def sources(self, sku: str) -> dict[SourceName, Source]:
@@ -178,13 +185,14 @@ class ApplyDriver:
 
 def _settings(parked_max: int, confirm_after_ms: int) -> Settings:
     return load_settings(
-        stock={"parked_max": parked_max, "ledger_max": _KEEP_ALL},
+        stock={"parked_max": parked_max, "ledger_max": _KEEP_ALL, "clock": "proposed"},
         feed={"retained": _KEEP_ALL},
         refetch={"confirm_after_ms": confirm_after_ms},
     )
 
 
-def _at_once(operation: Coroutine[Any, Any, Any]) -> Any:
+def at_once(operation: Coroutine[Any, Any, Any]) -> Any:
+    """Run an operation that waits for nothing but the store."""
     try:
         operation.send(None)
     except StopIteration as done:
@@ -203,25 +211,34 @@ def _encoded(answer: Any) -> Any:
 
 
 def _answer_of(packed: str) -> Answer:
-    ver, seq, ats, known, gone, cat, backorder, degraded, by, cells = packed.split("|", 9)
-    pairs = [cell.split(":", 1) for cell in cells.split(";") if cell]
+    parts = packed.split("|", 13)
+    ver, seq, ats, held, known, gone, cat, backorder, degraded, stale, lag, ref, by, cells = parts
     return Answer(
         ver=int(ver),
         seq=int(seq),
         ats=int(ats),
+        held=int(held),
         known=known == "1",
         gone=gone == "1",
         cat=cat,
         backorder=backorder == "1",
-        by=by,
         degraded=degraded == "1",
-        cells=tuple((int(evidence), account) for evidence, account in pairs),
+        stale=stale == "1",
+        lag=int(lag),
+        ref=int(ref),
+        by=by,
+        cells=tuple(_cell_of(cell) for cell in cells.split(LIST_SEPARATOR) if cell),
     )
 
 
+def _cell_of(packed: str) -> Cell:
+    evidence, account, base, place, held = packed.split(SEPARATOR)
+    return Cell(place=place, account=account, base=int(base), held=int(held), evidence=int(evidence))
+
+
 def _source_of(parts: Sequence[str]) -> Source:
-    status, level, scale, version, resolution, read_at, evidence, pushed_at, behind, changes, *folded = parts
-    folded_version, folded_at = folded
+    status, level, scale, version, resolution, read_at, evidence, pushed_at, behind, changes, *rest = parts
+    folded_version, folded_at, included, _, reset_at, lower_version, lower_at = rest
     return Source(
         status=status,
         level=int(level),
@@ -235,6 +252,9 @@ def _source_of(parts: Sequence[str]) -> Source:
         changes=_changes_of(changes),
         folded_version=_version_of(folded_version),
         folded_at=int(folded_at),
+        included=int(included),
+        reset_at=int(reset_at),
+        regress=Regress(int(lower_version), int(lower_at)) if lower_version else None,
     )
 
 
@@ -260,7 +280,8 @@ def _effect_of(text: str) -> Effect | None:
     if not text:
         return None
     number, _, changes = text[1:].partition("+")
-    return text[0], int(number), tuple(_changes_of(changes))
+    level, _, included = number.partition("i")
+    return text[0], int(level), int(included or 0), tuple(_changes_of(changes))
 
 
 def _changes_of(text: str) -> list[Change]:

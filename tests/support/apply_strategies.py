@@ -24,6 +24,8 @@ LOCATIONS: Final = ("WH1", "WH2", "loc-7")
 GROUP: Final = "shirts"
 SKUS: Final = ITEMS
 """Every item may be a SKU: by identity, or as the target of a map."""
+KITS: Final = ("TEE\x1f3", "TEE\x1f1\x1eMUG\x1f2")
+DECISIONS: Final = ("sum", "same", "yes")
 
 MAX_AGE: Final = 2000
 START: Final = 100_000
@@ -85,7 +87,8 @@ def catalogue_rows(draw: st.DrawFn, now: int) -> Row:
         status=draw(st.sampled_from(["", "", "A", "D", "R"])),
         at=now,
         op=draw(st.sampled_from(["", "", "c-1", "c-2"])),
-        sku=draw(st.sampled_from(["", *SKUS])) if item else "",
+        sku=draw(st.sampled_from(["", *SKUS, *SKUS, *KITS])) if item else "",
+        number=draw(st.sampled_from([0, 1])),
         group=draw(st.sampled_from(["", GROUP])) if item else GROUP,
         extra=draw(
             st.sampled_from(["", "", '{"backorder":true}', '{"backorder":false,"substitutes":"[\\"MUG\\"]"}'])

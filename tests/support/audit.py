@@ -161,7 +161,7 @@ def _model(
         expected = model.answer(sku)
         if sku not in answers or (expected.ats, expected.known) != (
             int(answers[sku][2]),
-            answers[sku][3] == "1",
+            answers[sku][4] == "1",
         ):
             yield f"{sku} is {answers.get(sku)} and the model says {expected}"
 

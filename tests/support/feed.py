@@ -13,14 +13,16 @@ from aiohttp.test_utils import TestServer
 
 from synchub.errors import KeyUnknown
 from synchub.feed.operations import Feed
-from synchub.keyspace import MerchantKeys
+from synchub.keyspace import LIST_SEPARATOR, SEPARATOR, MerchantKeys
+from synchub.policies import operations as policies
+from synchub.policies.operations import PolicyDirectory
 from synchub.redis import CoalescingRedis
 from synchub.settings import FeedSettings, RedisSettings, Settings
 from synchub.web.feed import feed_application
 from synchub.web.problems import problems
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from aiohttp import ClientResponse
     from redis import Redis
@@ -47,9 +49,14 @@ class Store:
         self.seq += 1
         self.vers[sku] = self.vers.get(sku, 0) + 1
         keys = MerchantKeys(self.merchant)
-        told: dict[str, Any] = {"known": 1, "gone": 0, "cat": "A", "backorder": 0, "degraded": 0} | fields
-        order = ("known", "gone", "cat", "backorder", "degraded")
-        parts = [self.vers[sku], self.seq, ats, *(told[name] for name in order), "depot", f"{AS_OF_MS}:depot"]
+        held = int(str(fields.get("held", 0)))
+        cell = SEPARATOR.join(map(str, (AS_OF_MS, "depot", ats + held, "WH1", 0))) + LIST_SEPARATOR
+        told: dict[str, Any] = dict.fromkeys(
+            ("held", "gone", "backorder", "degraded", "stale", "lag", "ref"), 0
+        )
+        told |= {"known": 1, "cat": "A"} | fields
+        order = ("held", "known", "gone", "cat", "backorder", "degraded", "stale", "lag", "ref")
+        parts = [self.vers[sku], self.seq, ats, *(told[name] for name in order), "depot", cell]
         answer = "|".join(map(str, parts))
         with self.client.pipeline() as pipe:
             entry: dict[Any, Any] = {
@@ -152,10 +159,14 @@ class Client:
 class Site:
     """A served feed."""
 
-    def __init__(self, feed: Feed, server: TestServer, session: ClientSession) -> None:
+    def __init__(
+        self, feed: Feed, server: TestServer, session: ClientSession, decide: Callable[..., Awaitable[None]]
+    ) -> None:
         self.feed = feed
         self.server = server
         self.session = session
+        self.decide = decide
+        """Edits a merchant's policies: its name, then the rules."""
 
     @contextlib.asynccontextmanager
     async def connect(
@@ -178,15 +189,18 @@ class Site:
 class Caller:
     merchant: str
     name: str
+    tier: str = "standard"
+    channels: frozenset[str] = frozenset()
 
 
 def identify(request: web.Request, *scopes: Scope) -> Caller:
-    """The key `merchant.agent` is that agent's."""
+    """The key `merchant.agent`, or `merchant.agent.tier`, is that agent's."""
     assert scopes
-    merchant, _, name = request.headers.get("Authorization", "").removeprefix("Bearer ").partition(".")
-    if not name:
+    merchant, _, who = request.headers.get("Authorization", "").removeprefix("Bearer ").partition(".")
+    if not who:
         raise KeyUnknown
-    return Caller(merchant, name)
+    name, _, tier = who.partition(".")
+    return Caller(merchant, name, tier or "standard")
 
 
 @contextlib.asynccontextmanager
@@ -199,14 +213,23 @@ async def serving_feed(redis_url: str, **feed_settings: int) -> AsyncIterator[Si
         }
     )
     client = CoalescingRedis(settings.redis)
-    feed = Feed(settings, client)
+    decisions = PolicyDirectory(client, settings)
+    feed = Feed(settings, client, decisions)
+    decisions.on_moved = feed.renew_views
+
+    async def decide(merchant: str, *rules: dict[str, Any]) -> None:
+        form = policies.read_document(json.dumps({"rules": rules}).encode())
+        version = decisions.version(merchant)
+        await policies.replace(client, merchant, form, expected=version, author="anna", settings=settings)
+        await decisions.refresh(merchant)
+
     app = web.Application(middlewares=[problems])
     app.add_subapp("/v1/", feed_application(feed, identify, skus_max=settings.feed.skus_max))
     running = asyncio.create_task(feed.run())
     try:
         server = TestServer(app)
         async with server, ClientSession(timeout=ClientTimeout(total=None)) as session:
-            yield Site(feed, server, session)
+            yield Site(feed, server, session, decide)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

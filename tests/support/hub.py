@@ -18,10 +18,14 @@ from synchub.hub import Hub, open_hub
 from synchub.kit.tasks import end
 from synchub.pipeline import follow_feed
 from synchub.settings import (
+    ArchiveSettings,
+    DecisionSettings,
     FeedSettings,
     IngressSettings,
+    LimitSettings,
     RedisSettings,
     RefetchSettings,
+    ReservationSettings,
     SecretsSettings,
     ServerSettings,
     Settings,
@@ -45,7 +49,11 @@ _SECTIONS: Final = {
     "stock": StockSettings,
     "feed": FeedSettings,
     "refetch": RefetchSettings,
+    "archive": ArchiveSettings,
+    "decisions": DecisionSettings,
+    "limits": LimitSettings,
     "worker": WorkerSettings,
+    "reservations": ReservationSettings,
 }
 _ids = itertools.count(1)
 

@@ -132,7 +132,10 @@ MUTANTS: Final = (
     ),
     _mutant(
         "a level forgets no delta it includes",
-        ("  return kept\n", "  return s.deltas\n"),
+        (
+            "      kept[#kept + 1] = delta\n    end\n  end\n  return kept\n",
+            "    end\n  end\n  return s.deltas\n",
+        ),
     ),
     _mutant(
         "a read includes no versioned delta by its time",
@@ -256,28 +259,31 @@ MUTANTS: Final = (
     ),
     _mutant(
         "a stale source keeps ruling",
-        ("    if now - evidence_of(s) <= role_of(s.account).max_age then\n", "    if true then\n"),
+        ("    if now <= fresh_until(state, s) then\n", "    if true then\n"),
     ),
     _mutant(
         "a lone source is never degraded",
-        ("degraded = now - evidence <= role_of(s.account).max_age and 0 or 1", "degraded = 0"),
+        ("degraded = is_fresh and 0 or 1", "degraded = 0"),
     ),
     _mutant(
         "a takeover raises",
-        ("return math.min(contribution(s), contribution(best)), s, true", "return contribution(s), s, true"),
+        (
+            "return math.min(contribution(state, s), contribution(state, best)), s, 'second'",
+            "return contribution(state, s), s, 'second'",
+        ),
     ),
     _mutant(
         "a takeover is not told as degraded",
         (
-            "return math.min(contribution(s), contribution(best)), s, true",
-            "return math.min(contribution(s), contribution(best)), s, false",
+            "      elseif how == 'second' then\n        result.degraded = 1",
+            "      elseif how == 'second' then\n        result.degraded = 0",
         ),
     ),
     _mutant(
         "when none is fresh the highest rules",
         (
-            "    if contribution(s) < contribution(least) then",
-            "    if contribution(s) > contribution(least) then",
+            "    if contribution(state, s) < contribution(state, least) then",
+            "    if contribution(state, s) > contribution(state, least) then",
         ),
     ),
     _mutant(
@@ -287,15 +293,18 @@ MUTANTS: Final = (
     _mutant(
         "a shop's level is counted",
         (
-            "    if role_of(s.account).kind == 'A' then\n      if not cells",
-            "    if true then\n      if not cells",
+            "    if role_of(s.account).kind == 'A' then\n      if not by_place",
+            "    if true then\n      if not by_place",
         ),
         ("s.status == 'K' and role_of(s.account).kind == 'A' then", "s.status == 'K' then"),
     ),
     _mutant(
         "an unknown location counts as zero",
         ("    if unknown then\n      return nil", "    if false then\n      return nil"),
-        ("    return 0, closed, false\n", "    return 0, closed or sources[1], false\n"),
+        (
+            "return contribution(state, closed), closed, 'closed'",
+            "return contribution(state, closed or sources[1]), closed or sources[1], 'closed'",
+        ),
     ),
     _mutant(
         "an unmapped location is summed",
@@ -303,11 +312,17 @@ MUTANTS: Final = (
     ),
     _mutant(
         "an unmapped item is a SKU",
-        ("mapped or (role_of(account).own_items and item) or false", "mapped or item"),
+        (
+            "(mapped or role_of(account).own_items) and parts_in(mapped or item) or false",
+            "parts_in(mapped or item)",
+        ),
     ),
     _mutant(
         "waiting events are dropped when their place is known",
-        ("    report(row)\n    redis.call('HDEL', key, row.field)", "    redis.call('HDEL', key, row.field)"),
+        (
+            "      report(row)\n      redis.call('HDEL', key, row.field)",
+            "      redis.call('HDEL', key, row.field)",
+        ),
     ),
     _mutant(
         "the older of two waiting levels is kept",
@@ -343,13 +358,16 @@ MUTANTS: Final = (
     _mutant(
         "a report without effect takes a sequence",
         (
-            "    return 'unchanged', record(state, row, nil)",
-            "    return 'unchanged', record(state, row, {field = 'answer', place = '', from = '', to = ''})",
+            "  if before == after then\n    return 'unchanged', record(state, row, nil)",
+            (
+                "  if before == after then\n    return 'unchanged', record(state, row, "
+                "{field = 'answer', place = '', from = '', to = ''})"
+            ),
         ),
     ),
     _mutant(
         "turning degraded is not told",
-        (" or state.degraded ~= result.degraded\n", "\n"),
+        (" or state.degraded ~= result.degraded or state.stale", " or state.stale"),
     ),
     _mutant(
         "the watermark is ignored",
@@ -361,7 +379,7 @@ MUTANTS: Final = (
     ),
     _mutant(
         "the clock steps back",
-        ("math.max(tonumber(stored_head[4] or '0'), tonumber(now_ms))", "tonumber(now_ms)"),
+        ("now = math.max(clock, proposed)", "now = proposed"),
     ),
     _mutant(
         "a time in the future is believed",
@@ -412,8 +430,8 @@ MUTANTS: Final = (
     _mutant(
         "a remapped item stays on its old SKU",
         (
-            "state.sources[field], state.changed[field], state.removed[field] = nil, nil, true",
-            "state.changed[field] = nil",
+            "state.sources[s.field], state.changed[s.field], state.removed[s.field] = nil, nil, true",
+            "state.changed[s.field] = nil",
         ),
     ),
 )

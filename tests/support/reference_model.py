@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from tests.support.reference_answer import Conclusion, Role, SourceName, conclude
+from tests.support.reference_answer import SourceName
+from tests.support.reference_books import DAY_MS, Sku, What, Why, why
+from tests.support.reference_holds import Holds
+from tests.support.reference_sales import FIELD, LIST, Sold
 from tests.support.reference_source import (
     DUPLICATE,
     SCALE_MIXED,
     TAKEN,
-    Change,
     Report,
     Source,
     Verdict,
@@ -30,140 +31,61 @@ from tests.support.reference_source import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-DAY_MS: Final = 86_400_000
 PARKED_PER_ITEM_MAX: Final = 256
+
+BY_PERSON: Final = 1
+"""The number of a catalogue row that a person wrote; a platform's word does not take a kit apart."""
 
 Row = tuple[str, ...]
 ParkedKey = tuple[str, ...]
-Effect = tuple[str, int, tuple[Change, ...]]
+Told = tuple[str, int]
+Part = tuple[str, int]
+"""A SKU, and how many of its units are in one item."""
 
 
-class Answer(NamedTuple):
-    """The answer for one SKU, as readers see it."""
-
-    ver: int = 0
-    seq: int = 0
-    ats: int = 0
-    known: bool = False
-    gone: bool = False
-    cat: str = "A"
-    backorder: bool = False
-    by: str = ""
-    degraded: bool = False
-    cells: tuple[tuple[int, str], ...] = ()
-
-
-class LedgerEntry(NamedTuple):
-    """One effect. ``before`` and ``after`` are a source's effect, or the text of a catalogue."""
-
-    seq: int
-    sku: str
-    loc: str
-    acc: str
-    item: str
-    field: str
-    before: Effect | str | None
-    after: Effect | str | None
-    version: int | None
-    cause: str
-    at: int
-    ats: int
-
-
-class FeedEntry(NamedTuple):
-    """One changed answer; ``previous`` is the sequence of the entry before."""
-
-    seq: int
-    previous: int
-    sku: str
-    answer: Answer
-    as_of: int
-    reported_at: int
-
-
-@dataclass(kw_only=True)
-class Catalogue:
-    """What is known of a SKU besides its stock."""
-
-    cat: str = "A"
-    backorder: bool = False
-    substitutes: str = ""
-    incoming: str = ""
-
-    @property
-    def text(self) -> str:
-        """As the ledger has it."""
-        return f"{self.cat}{int(self.backorder)}|{self.substitutes}|{self.incoming}"
-
-
-@dataclass(kw_only=True)
-class Sku:
-    """Everything about one SKU."""
-
-    sources: dict[SourceName, Source] = field(default_factory=dict)
-    catalogue: Catalogue = field(default_factory=Catalogue)
-    answer: Answer = field(default_factory=Answer)
-
-
-class ReferenceModel:
+class ReferenceModel(Holds):
     """One merchant. Give it rows with :meth:`apply`; everything else is for looking at."""
 
     def __init__(self, *, parked_max: int = 1000, confirm_after_ms: int = 30_000, seen_days: int = 4) -> None:
+        super().__init__()
         self.parked_max = parked_max
         self.confirm_after_ms = confirm_after_ms
         self.seen_days = seen_days
-        self.now = 0
-        self._skus: dict[str, Sku] = {}
-        self.ledger: list[LedgerEntry] = []
-        self.feed: list[FeedEntry] = []
-        self.roles: dict[str, Role] = {}
-        self.items: dict[tuple[str, str], str] = {}
+        self.items: dict[tuple[str, str], tuple[Part, ...]] = {}
         self.locations: dict[tuple[str, str], str] = {}
-        self.groups: dict[tuple[str, str], set[str]] = defaultdict(set)
-        self.watermarks: dict[str, int] = {}
         self.parked: dict[tuple[str, str], dict[ParkedKey, Row]] = {}
         self._parked_since: dict[tuple[str, str], int] = {}
         self._refetch: dict[str, dict[str, int]] = defaultdict(dict)
         self._seen: dict[tuple[str, str], int] = {}
 
-    def set_role(self, account: str, role: Role) -> None:
-        """Say what an account may do."""
-        self.roles[account] = role
-
     def map_item(self, account: str, item: str, sku: str) -> None:
         """Map as a person does in the console; waiting events wait for the next release."""
-        self.items[account, item] = sku
+        self.items[account, item] = ((sku, 1),)
+
+    def map_kit(self, account: str, item: str, parts: Sequence[Part]) -> None:
+        """Map an item that is several units, or several SKUs."""
+        self.items[account, item] = tuple(parts)
+
+    def decide(self, account: str, sku: str, place: str, decision: str) -> None:
+        """Say what a person has said of an account's sources: add them, the same stock, or one more of it."""
+        self.decisions[account, sku, place] = decision
 
     def map_location(self, account: str, location: str, place: str) -> None:
         """Map a platform's location to the merchant's."""
         self.locations[account, location] = place
 
-    def apply(self, rows: Sequence[Row], now_ms: int) -> list[tuple[str, int]]:
+    def apply(self, rows: Sequence[Row], now_ms: int, server_ms: int | None = None) -> list[Told]:
         """Return (outcome, sequence of its effect or 0) for each row, in order."""
-        self.now = max(self.now, now_ms)
+        self.step(now_ms, server_ms)
         return [self._apply(row) for row in rows]
 
-    def answer(self, sku: str) -> Answer:
-        """Return the stored answer; ``ver`` is 0 for a SKU nobody has reported."""
-        return self._skus[sku].answer if sku in self._skus else Answer()
-
-    def as_of(self, sku: str) -> int:
-        """The oldest evidence among the locations counted, as fresh as the accounts are complete."""
-        cells = self.answer(sku).cells
-        return min((max(at, self.watermarks.get(account, 0)) for at, account in cells), default=0)
-
-    def skus(self) -> list[str]:
-        """Every SKU anybody has reported."""
-        return sorted(self._skus)
-
-    def sources(self, sku: str) -> dict[SourceName, Source]:
-        """What each source of the SKU has told."""
-        return dict(self._skus[sku].sources) if sku in self._skus else {}
-
-    @property
-    def head(self) -> tuple[int, int]:
-        """Head of the ledger, and of the feed."""
-        return len(self.ledger), self.feed[-1].seq if self.feed else 0
+    def pass_time(self, now_ms: int, server_ms: int | None = None) -> None:
+        """Tell what changes by itself: holds end, sources turn stale or fresh, evidence ages."""
+        self.step(now_ms, server_ms)
+        for sku in self.skus():
+            if self.answer(sku).ver:
+                self.record(sku, Why(cause="time", at=self.now))
+        self.retire()
 
     def refetch(self, account: str) -> dict[str, int]:
         """Items to fetch, with the time they are due."""
@@ -180,6 +102,8 @@ class ReferenceModel:
     def _apply(self, row: Row) -> tuple[str, int]:
         report = self._report_of(row)
         verbs: dict[str, Callable[[Report], tuple[str, int]]] = {
+            "O": lambda report: self._sale(report, row),
+            "A": lambda report: self._sale(report, row),
             "T": self._tickle,
             "C": self._catalogue,
             "W": self._watermark,
@@ -196,26 +120,54 @@ class ReferenceModel:
 
     # What reports do to stock
 
-    def _stock(self, report: Report, row: Row) -> tuple[str, int]:
-        sku, place = (
-            self._sku_of(report.account, report.item),
-            self._place_of(report.account, report.location),
-        )
-        if sku is None or place is None:
+    def _stock(self, report: Report, row: Row) -> Told:
+        sku, place = self._sku_of(report.account, report.item), self._place_of(report)
+        if self._parts_of(report.account, report.item) and sku is None:
+            return "kit_level", 0
+        if sku is None or place is None or self._is_contested(report):
             return self._park(report, row)
         name = SourceName(report.account, report.item, place)
         known = self._skus.get(sku, Sku()).sources.get(name)
         before = known.effect if known else None
         source = known or Source()
+        reset_at = source.reset_at
         verdict = self._judge(source, report)
         self._ask(report, verdict.ask)
+        if verdict == DUPLICATE and known and report.kind == "L":
+            self._mark(sku, name)
+            seq = self.record(sku, why(report))
+            return ("unchanged" if seq else "duplicate"), seq
         if verdict.outcome != TAKEN:
             return verdict.outcome, 0
         self._sku(sku).sources[name] = source
+        if source.reset_at != reset_at:
+            self.reset(sku, name)
+        self._settle_down(sku, name)
+        self._mark(sku, name)
+        self._include(sku)
         if source.effect == before:
-            return "unchanged", self._record(sku, report)
+            return "unchanged", self.record(sku, why(report))
         kind = "delta" if report.kind == "D" else "level"
-        return "applied", self._record(sku, report, kind, place, before, source.effect)
+        return "applied", self.record(sku, why(report), What(kind, place, before, source.effect))
+
+    def _sale(self, report: Report, row: Row) -> Told:
+        parts = self._parts_of(report.account, report.item)
+        place = self._place_of(report) if report.location else None
+        if not parts or (report.location and place is None):
+            return self._park(report, row)
+        if report.kind == "A" or report.version is None:
+            if self._was_seen(report):
+                return "duplicate", 0
+            self._seen[report.account, report.op] = self.now // DAY_MS
+        told = [self._sell_part(report, sku, units, place) for sku, units in parts]
+        with_effect = [one for one in told if one[1]] or told[:1]
+        return with_effect[0][0], max(seq for _, seq in told)
+
+    def _sell_part(self, report: Report, sku: str, units: int, place: str | None) -> Told:
+        if report.kind == "A":
+            return self.take_ack(report, sku, units, place)
+        happened = int(report.sku) if report.sku else None
+        return self.take_order(Sold(report, sku, report.number * units, place, happened))
 
     def _judge(self, source: Source, report: Report) -> Verdict:
         if report.kind == "D":
@@ -243,82 +195,51 @@ class ReferenceModel:
         day = self._seen.get((report.account, report.op))
         return day is not None and day >= self.now // DAY_MS - self.seen_days
 
-    def _record(
-        self,
-        sku: str,
-        report: Report,
-        kind: str = "",
-        place: str = "",
-        before: Effect | str | None = None,
-        after: Effect | str | None = None,
-    ) -> int:
-        """Draw the conclusion; an effect or a changed answer takes a sequence."""
-        state, conclusion = self._sku(sku), self._conclude(sku)
-        answer = _answer(state, conclusion)
-        # Whose evidence is the oldest may alternate without another answer.
-        told, before_told = (each._replace(cells=(), by="") for each in (answer, state.answer))
-        unlike = told != before_told or state.answer.ver == 0
-        state.answer = answer
-        if not kind and not unlike:
-            return 0
-        seq = len(self.ledger) + 1
-        self.ledger.append(
-            LedgerEntry(
-                seq,
-                sku,
-                place,
-                report.account,
-                report.item,
-                kind or "answer",
-                before,
-                after,
-                report.version,
-                report.cause,
-                self.now,
-                conclusion.ats,
-            )
-        )
-        if unlike:
-            previous = self.feed[-1].seq if self.feed else 0
-            state.answer = answer._replace(ver=answer.ver + 1, seq=seq)
-            self.feed.append(FeedEntry(seq, previous, sku, state.answer, conclusion.as_of, report.at))
-        return seq
-
-    def _conclude(self, sku: str) -> Conclusion:
-        return conclude(
-            self._skus[sku].sources,
-            role_of=self._role_of,
-            watermark_of=lambda account: self.watermarks.get(account, 0),
-            now=self.now,
-        )
-
-    def _sku(self, sku: str) -> Sku:
-        return self._skus.setdefault(sku, Sku())
-
-    def _role_of(self, account: str) -> Role:
-        return self.roles.get(account, Role())
-
     # Whose item, whose location
 
-    def _sku_of(self, account: str, item: str) -> str | None:
-        return self.items.get((account, item), item if self._role_of(account).own_items else None)
+    def _parts_of(self, account: str, item: str) -> tuple[Part, ...]:
+        own = ((item, 1),) if self._role_of(account).own_items and item else ()
+        return self.items.get((account, item), own)
 
-    def _place_of(self, account: str, location: str) -> str | None:
-        own = location if self._role_of(account).own_places else None
-        return self.locations.get((account, location), own)
+    def _sku_of(self, account: str, item: str) -> str | None:
+        """The SKU that the item is, one for one."""
+        parts = self._parts_of(account, item)
+        return parts[0][0] if len(parts) == 1 and parts[0][1] == 1 else None
+
+    def _place_of(self, report: Report) -> str | None:
+        own = report.location if self._role_of(report.account).own_places else None
+        return self.locations.get((report.account, report.location), own)
+
+    def _is_contested(self, report: Report) -> bool:
+        """Whether a person has to say first how two items of one account at one place go together."""
+        sku, place = self._sku_of(report.account, report.item), self._place_of(report)
+        if sku is None or place is None or self._role_of(report.account).kind != "A":
+            return False
+        sources = self.sources(sku)
+        if SourceName(report.account, report.item, place) in sources:
+            return False
+        others = [
+            name for name, source in sources.items()
+            if source.status not in {"R", "C"} and self._role_of(name.account).kind == "A"
+        ]  # fmt: skip
+        is_second = any((name.account, name.place) == (report.account, place) for name in others)
+        if not is_second and not (others and self.asks_first):
+            return False
+        decision = self._decision_on(report.account, sku, place)
+        return not decision or (is_second and decision == "yes")
 
     # Waiting for a mapping
 
     def _park(self, report: Report, row: Row) -> tuple[str, int]:
         name = report.account, report.item
-        key = ("D", report.location, report.op) if report.kind == "D" else ("L", report.location)
+        key = _parked_key(report)
         if name not in self.parked and len(self.parked) >= self.parked_max:
             return "parked_full", 0
         waiting = self.parked.setdefault(name, {})
         if key not in waiting and len(waiting) >= PARKED_PER_ITEM_MAX:
             return "parked_full", 0
         self._parked_since.setdefault(name, report.at)
-        if key not in waiting or (report.kind != "D" and _wins(report, self._report_of(waiting[key]))):
+        if key not in waiting or (key[0] in "LO" and _wins(report, self._report_of(waiting[key]))):
             waiting[key] = row
         self._ask(report, "" if report.kind == "R" else "now")
         return "parked", 0
@@ -328,14 +249,17 @@ class ReferenceModel:
         ready = [
             (self._report_of(row).at, "\x1f".join(key), key)
             for key, row in waiting.items()
-            if self._sku_of(account, item) and self._place_of(account, self._report_of(row).location)
+            if self._parts_of(account, item) and self._is_placed(self._report_of(row))
         ]
         for _, _, key in sorted(ready):
-            row = waiting.pop(key)
-            self._stock(self._report_of(row), row)
+            if key[0] in "OA" or not self._is_contested(self._report_of(waiting[key])):
+                self._apply(waiting.pop(key))
         if not waiting:
             self.parked.pop((account, item), None)
             self._parked_since.pop((account, item), None)
+
+    def _is_placed(self, report: Report) -> bool:
+        return self._place_of(report) is not None or (report.kind in "OA" and not report.location)
 
     # Asking the platform
 
@@ -381,25 +305,29 @@ class ReferenceModel:
             return ("applied" if seq else "unchanged"), seq
         if report.sku:
             self._remap(report)
-        sku = self._sku_of(report.account, report.item)
-        if sku is None:
+        if not self._parts_of(report.account, report.item):
             return "unchanged", 0
-        seq = self._describe(report, sku)
+        sku = self._sku_of(report.account, report.item)
+        seq = self._describe(report, sku) if sku is not None else 0
         self._release(report.account, report.item)
         if seq:
             return "applied", seq
         return ("released" if report.sku or not report.status else "unchanged"), 0
 
     def _remap(self, report: Report) -> None:
-        before = self._sku_of(report.account, report.item)
-        if before == report.sku:
+        before, after = self._parts_of(report.account, report.item), _parts_in(report.sku)
+        is_kit = len(before) > 1 or any(units > 1 for _, units in before)
+        if before == after or (is_kit and report.number != BY_PERSON):
             return
-        self.items[report.account, report.item] = report.sku
-        if before is None:
+        self.items[report.account, report.item] = after
+        if not before:
             return
-        for name in self._own_sources(before, report.account, report.item):
-            source = self._skus[before].sources.pop(name)
-            self._record(before, report, "status", name.place, source.effect, None)
+        for sku, _ in before:
+            for name in self._own_sources(sku, report.account, report.item):
+                source = self._skus[sku].sources.pop(name)
+                self._skus[sku].is_left = True
+                self.record(sku, why(report), What("status", name.place, source.effect))
+        self.move_sales(report, before, after)
         self._ask(report, "now")
 
     def _remove(self, report: Report, item: str) -> int:
@@ -410,7 +338,7 @@ class ReferenceModel:
             if source.status != "R":
                 before = source.effect
                 source.status, source.level, source.changes = "R", 0, []
-                seq = self._record(sku or "", about, "status", name.place, before, source.effect)
+                seq = self.record(sku or "", why(about), What("status", name.place, before, source.effect))
         if not self._role_of(report.account).own_items:
             self.items.pop((report.account, item), None)
         return seq
@@ -431,20 +359,19 @@ class ReferenceModel:
         if catalogue.text == before:
             return 0
         self._sku(sku).catalogue = catalogue
-        return self._record(sku, report, "catalogue", "", before, catalogue.text)
+        return self.record(sku, why(report), What("catalogue", "", before, catalogue.text))
 
 
-def _answer(state: Sku, conclusion: Conclusion) -> Answer:
-    return state.answer._replace(
-        ats=conclusion.ats,
-        known=conclusion.known,
-        gone=conclusion.gone,
-        cat=state.catalogue.cat,
-        backorder=state.catalogue.backorder,
-        by=conclusion.by,
-        degraded=conclusion.degraded,
-        cells=conclusion.cells,
-    )
+def _parts_in(text: str) -> tuple[Part, ...]:
+    """A SKU; or several, each with its units."""
+    pairs = [part.partition(FIELD) for part in text.split(LIST) if part]
+    return tuple((sku, int(units or 1)) for sku, _, units in pairs)
+
+
+def _parked_key(report: Report) -> ParkedKey:
+    if report.kind in "DA":
+        return report.kind, report.location, report.op
+    return ("O", report.group) if report.kind == "O" else ("L", report.location)
 
 
 def _wins(report: Report, other: Report) -> bool:

@@ -46,6 +46,13 @@ class Change(NamedTuple):
     amount: int
 
 
+class Regress(NamedTuple):
+    """A read that showed a version older than the latest: once may be a slip, twice is a new beginning."""
+
+    version: int
+    at: int
+
+
 class Verdict(NamedTuple):
     """What became of a report, and whether the platform is asked (at once, or later to confirm)."""
 
@@ -77,11 +84,16 @@ class Source:
     behind: bool = False
     """The level came without a version after levels that had one: versions no longer order it."""
     changes: list[Change] = field(default_factory=list)
+    reset_at: int = 0
+    """When it was first seen to have begun anew, with lower versions."""
+    regress: Regress | None = None
+    included: int = 0
+    """Units of sales at its place that its level contains."""
 
     @property
-    def effect(self) -> tuple[str, int, tuple[Change, ...]]:
+    def effect(self) -> tuple[str, int, int, tuple[Change, ...]]:
         """The part that the ledger rebuilds."""
-        return self.status, self.level, tuple(self.changes)
+        return self.status, self.level, self.included, tuple(self.changes)
 
     @property
     def contribution(self) -> int:
@@ -111,11 +123,23 @@ def judge_read(source: Source, report: Report) -> Verdict:
     latest = _latest_version(source)
     if report.version is not None and latest is not None:
         if report.version < latest:
-            return SUPERSEDED
+            return _judge_regress(source, report, report.version)
         if report.version > latest:
             return _take(source, report)
     if max(source.pushed_at, source.folded_at) > report.at:
         return _take_if_not_higher(source, report, ask_when_lower="now")
+    return _take(source, report)
+
+
+def _judge_regress(source: Source, report: Report, version: int) -> Verdict:
+    seen = source.regress
+    is_overtaken = max(source.pushed_at, source.folded_at) > report.at
+    if is_overtaken:
+        return SUPERSEDED
+    if seen is None or report.at <= seen.at or version < seen.version:
+        source.regress = Regress(version, report.at)
+        return Verdict("superseded", "later")
+    source.reset_at, source.folded_version = seen.at, None
     return _take(source, report)
 
 
@@ -193,6 +217,7 @@ def _take(source: Source, report: Report, ask: Ask = "") -> Verdict:
     source.level = report.number if report.status == "K" else 0
     source.evidence = max(source.evidence, report.evidence)
     source.behind = report.version is None and source.version is not None
+    source.regress = None
     if report.version is not None:
         source.scale, source.version, source.resolution = report.scale, report.version, report.resolution
     if report.kind == "R":

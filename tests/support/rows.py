@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Any, Final
 
 Row = tuple[str, ...]
 
@@ -131,9 +131,68 @@ def row(
 ) -> Row:
     """Any row. Without an ``op`` it is known by what it says: the same again is a repeat."""
     digits = "" if version is None else f"{version:020d}"
-    own_op = "/".join([kind, item, location, status, str(number), digits, str(at)])
+    own_op = "/".join([kind, item, location, status, str(number), digits, str(at), group, extra])
     return (
         kind, account, item, location, status, str(number), scale if digits else "", digits, str(resolution),
         str(at), str(at if evidence is None else evidence), own_op if op is None else op, f"test:{kind}",
         sku, group, extra,
+    )  # fmt: skip
+
+
+def order(
+    quantity: int = 1,
+    *,
+    at: int,
+    version: int | None = None,
+    account: str = "shop",
+    item: str = ITEM,
+    location: str = "",
+    status: str = "P",
+    name: str = "1001",
+    line: str = "1",
+    references: tuple[str, ...] = (),
+    happened: int | None = None,
+    ordered: int = 0,
+    scale: str = "S",
+    resolution: int = 0,
+    op: str | None = None,
+) -> Row:
+    """The state of an order's line, as it came to the hub at ``at``.
+
+    ``ordered`` is when the order was placed (0: not said); ``happened`` the last moment at which
+    this state can have come about, in microseconds.
+    """
+    return row(
+        "O", account, item, location, status=status, number=quantity, version=version, scale=scale,
+        resolution=resolution, at=at, evidence=ordered, op=op, sku="" if happened is None else str(happened),
+        group=f"{name}\x1f{line}", extra="\x1e".join(references),
+    )  # fmt: skip
+
+
+def cancel(*, at: int, **rest: Any) -> Row:
+    """The line is cancelled as a whole."""
+    return order(0, at=at, status="X", **rest)
+
+
+def ack(
+    quantity: int = 1,
+    *,
+    at: int,
+    version: int | None = None,
+    account: str = WMS,
+    item: str = ITEM,
+    location: str = "",
+    dropped: bool = False,
+    name: str = "",
+    line: str = "",
+    references: tuple[str, ...] = (),
+    scale: str = "S",
+    resolution: int = 0,
+    key: str | None = None,
+) -> Row:
+    """A source's word that its number contains units of a sale, or (less than none) contains them no more."""
+    return row(
+        "A", account, item, location, status="X" if dropped else "", number=quantity, version=version,
+        scale=scale, resolution=resolution, at=at, op=key, group=f"{name}\x1f{line}" if name else "",
+        extra="\x1e".join(references),
     )  # fmt: skip

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tests.support.reference_answer import Role, SourceName
-    from tests.support.reference_model import Answer, FeedEntry, LedgerEntry
+    from tests.support.reference_books import Answer, FeedEntry, LedgerEntry
     from tests.support.reference_source import Source
 
 Row = tuple[str, ...]

@@ -35,13 +35,17 @@ _COMMAND_S: Final = 30
 # For machines without curl: what the page uses of it.
 _CURL: Final = """\
 import sys, urllib.request
-words, headers = sys.argv[1:], {}
+words, headers, body = [word for word in sys.argv[1:] if word not in ("-s", "-sN")], {}, None
+if "-d" in words:
+    at = words.index("-d")
+    body = words[at + 1].encode()
+    del words[at : at + 2]
 while "-H" in words:
     at = words.index("-H")
     name, _, value = words[at + 1].partition(": ")
     headers[name] = value
     del words[at : at + 2]
-for line in urllib.request.urlopen(urllib.request.Request(words[-1], headers=headers)):
+for line in urllib.request.urlopen(urllib.request.Request(words[-1], body, headers)):
     sys.stdout.write(line.decode())
     sys.stdout.flush()
 """
@@ -163,6 +167,20 @@ def test_the_feed_over_plain_http_is_what_the_page_says(newcomer: Newcomer) -> N
     names = re.findall(r"(?m)^event: (\w+)$", shown)
     assert names[:3] == ["hello", "snap", "snap_end"]
     assert '"sku":"TEE-RED-M"' in shown
+
+
+def test_what_is_held_and_bought_is_taken_off_once(newcomer: Newcomer) -> None:
+    newcomer.types("send", instead=("12", "3"))
+    eventually_true(lambda: _asked(newcomer)["available"] == 3, what="the level")
+    assert json.loads(newcomer.types("hold"))["status"] == "held"
+    assert _asked(newcomer)["available"] == 1
+    assert json.loads(newcomer.types("commit"))["current_status"] == "committed"
+    assert _asked(newcomer)["available"] == 1
+    assert "2 not in acme-standard (WH1)" in newcomer.types("sales")
+    assert newcomer.types("sold") == "202\n"
+    # Another account of the same place, which other readers of this page have added, may lack it for ever.
+    eventually_true(lambda: "not in acme-standard" not in newcomer.types("sales"), what="its absorption")
+    assert _asked(newcomer)["available"] == 1
 
 
 def test_a_shop_counts_from_the_moment_its_location_is_mapped(newcomer: Newcomer) -> None:

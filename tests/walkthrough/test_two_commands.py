@@ -32,10 +32,21 @@ def test_the_demo_tells_in_one_line_of_json_how_it_went(tmp_path: Path) -> None:
         assert up.pids() == {}
     assert told["missing"] == 0
     assert told["rejected"] == told["duplicates"] == told["restarts"] == 0
-    assert told["received"] >= told["applied"] >= told["delivered"] >= 100
+    # Every platform has told its 50 SKUs; how much happens after that is up to the machine.
+    assert told["received"] >= 150
+    assert told["applied"] >= told["delivered"] >= 50
+    assert told["webhook_to_agent_measured"] > 0
     assert 0 < told["webhook_to_agent_p50_ms"] <= told["webhook_to_agent_p99_ms"]
-    assert told["webhook_to_agent_measured"] > 10
     assert told["faults"] == []
+
+
+def test_everything_that_is_held_or_sold_ends_in_the_warehouses_level(tmp_path: Path) -> None:
+    with Up(tmp_path / "run", "--demo", "--for", "4s", "--json", "--port", "0") as up:
+        code, out = up.end()
+        told = figures(out)
+        assert (code, told["missing"], told["open_sales"]) == (0, 0, 0), up.errors()
+    assert told["held"] == told["committed"] + told["released"] + told["expired"] > 0
+    assert told["committed"] <= told["sold"]
 
 
 def test_ctrl_c_ends_it_in_order_and_the_next_run_goes_on_with_the_same_data(tmp_path: Path) -> None:

@@ -2,80 +2,20 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
-from yarl import URL
 
-from synchub.accounts import operations as accounts
-from synchub.accounts.directory import Directory
-from synchub.accounts.model import NewAccount
-from synchub.agents import operations as agents
-from synchub.agents.operations import NewAgent
-from synchub.connector_kit.events import Level, Scale, Version
-from synchub.keyspace import MerchantKeys
-from synchub.kit.clock import now_ms
-from synchub.stock import operations as stock
-from synchub.stock.rules import Circumstances, rows_of
-from synchub.web.keys import HUB
-from synchub.web.problems import problems
-from synchub.web.stock import stock_app
-from tests.support.registry import connectors, open_registry
-from tests.support.wait import eventually
+from tests.support.stock_face import Face, open_face
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from synchub.accounts.operations import Registry
-    from synchub.hub import Hub
-
-
-class Face:
-    """The stock application over a real store, with merchant ``acme`` and its account ``main``."""
-
-    def __init__(self, registry: Registry, directory: Directory, client: TestClient[Any, Any]) -> None:
-        self.registry = registry
-        self.directory = directory
-        self.client = client
-
-    async def key(self, **wanted: Any) -> str:
-        issued = await agents.add_agent(self.registry.redis, NewAgent(**({"merchant": "acme"} | wanted)))
-        await eventually(lambda: self.directory.find_agent(issued.key) is not None)
-        return issued.key
-
-    async def report(self, sku: str, quantity: int) -> None:
-        event = Level(
-            item=sku, location="WH1", quantity=quantity, version=Version(scale=Scale.SEQUENCE, number=1)
-        )
-        about = Circumstances(account="main", at_ms=now_ms(), is_read=False, op=sku, cause="test")
-        keys = MerchantKeys("acme")
-        await stock.apply(self.registry.redis, keys, rows_of([event], about), settings=self.registry.settings)
-
-    async def ask(
-        self, path: str, key: str | None = None, scheme: str = "Bearer"
-    ) -> tuple[int, dict[str, Any]]:
-        headers = {} if key is None else {"Authorization": f"{scheme} {key}"}
-        async with self.client.get(URL(f"/v1/stock/{path}", encoded=True), headers=headers) as answer:
-            return answer.status, await answer.json(content_type=None)
-
 
 @pytest.fixture
 async def face(redis_url: str) -> AsyncIterator[Face]:
-    async with open_registry(redis_url) as registry:
-        await accounts.add_account(registry, NewAccount(platform="standard", merchant="acme", name="main"))
-        directory = Directory(registry.settings, registry.vault, connectors())
-        hub = cast(
-            "Hub",
-            SimpleNamespace(settings=registry.settings, redis=registry.redis, directory=directory),
-        )
-        app = web.Application(middlewares=[problems])
-        app[HUB] = hub
-        app.add_subapp("/v1/stock/", stock_app(hub))
-        async with directory.following(), TestClient(TestServer(app)) as client:
-            yield Face(registry, directory, client)
+    async with open_face(redis_url) as one:
+        yield one
 
 
 async def test_an_agent_is_told_state_number_age_and_position(face: Face) -> None:
@@ -86,6 +26,20 @@ async def test_an_agent_is_told_state_number_age_and_position(face: Face) -> Non
     assert 0 <= body["age_ms"] < 5000
     assert body["seq"] == 1
     assert len(body["epoch"]) >= 11
+
+
+@pytest.mark.parametrize(("quantity", "covers"), [(1, True), (12, True), (13, False)])
+async def test_an_agent_is_told_whether_its_quantity_is_covered(
+    face: Face, quantity: int, covers: bool
+) -> None:
+    await face.report("TEE", 12)
+    _, body = await face.ask(f"TEE?quantity={quantity}", await face.key())
+    assert (body["quantity"], body["covers"]) == (quantity, covers)
+
+
+async def test_without_a_quantity_nothing_is_said_about_covering(face: Face) -> None:
+    _, body = await face.ask("TEE", await face.key())
+    assert body.keys().isdisjoint({"quantity", "covers"})
 
 
 async def test_an_unknown_sku_is_an_answer(face: Face) -> None:
@@ -148,3 +102,9 @@ async def test_a_question_that_makes_no_sense_is_refused(face: Face, query: str)
 async def test_a_deceptive_sku_is_refused(face: Face, sku: str) -> None:
     status, body = await face.ask(sku, await face.key())
     assert (status, body["code"]) == (422, "invalid_request")
+
+
+async def test_a_sku_may_be_called_as_a_path_is(face: Face) -> None:
+    await face.report("query", 3)
+    _, body = await face.ask("query", await face.key())
+    assert (body["sku"], body["available"]) == ("query", 3)

@@ -86,8 +86,9 @@ def _typed(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
     if fields.get("version") is not None:
         version = fields["version"]
         fields["version"] = Version(**{**version, "scale": Scale(version["scale"])})
-    if fields.get("substitutes") is not None:
-        fields["substitutes"] = tuple(fields["substitutes"])
+    for name in ("substitutes", "references"):
+        if fields.get(name) is not None:
+            fields[name] = tuple(fields[name])
     if fields.get("incoming") is not None:
         fields["incoming"] = tuple(Incoming(**arrival) for arrival in fields["incoming"])
     return fields

@@ -1,0 +1,1 @@
+"""What has happened to a merchant's stock, effect by effect, under one sequence."""

@@ -1,0 +1,1 @@
+"""How an agent holds stock before it pays, and buys what it holds."""

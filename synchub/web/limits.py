@@ -1,0 +1,156 @@
+"""How much agents may ask: every request takes a token, and the store counts them for all processes.
+
+For a question the token and the answer are fetched with one write to the store, and the answer is thrown
+away when there was no token; what changes something takes its token first. A refusal is remembered until
+there can be room again: until then further requests of the agent are refused here, and the store is not
+asked. When it cannot be asked, there is no answer either: nobody is let through uncounted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from synchub import metrics
+from synchub.agents import operations as agents
+from synchub.agents.model import Kind
+from synchub.agents.rules import rate_of
+from synchub.errors import RateLimited
+from synchub.kit.clock import monotonic_ms
+from synchub.web.auth import find_holder
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from synchub.agents.model import Agent, Rate
+    from synchub.hub import Hub
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+REFUSED_MAX: Final = 10_000
+"""Agents whose refusal is remembered; when there are more, remembering begins anew."""
+
+_SECOND_US: Final = 1_000_000
+_MILLISECOND_US: Final = 1000
+
+
+class Limits:
+    """Lets requests of agents through as often as they may come."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._redis = hub.redis
+        self._settings = hub.settings.limits
+        self._refused: dict[str, tuple[Rate, float]] = {}
+        """Of each agent, under which rate it was refused and when there can be room again."""
+
+    def rate(self, agent: Agent) -> Rate:
+        """Return what the agent may ask, for a script that counts the request itself."""
+        return rate_of(agent, self._settings)
+
+    async def take(self, agent: Agent) -> None:
+        """Count one request, and return when the agent may ask it.
+
+        Raises:
+            RateLimited: it may not, and was not counted.
+            OutcomeUnknown, StoreUnavailable: the store cannot say.
+        """
+        self.check(agent)
+        wait_us = await agents.take_token(self._redis, agent, self.rate(agent))
+        if wait_us:
+            raise self.refusal(agent, wait_us)
+
+    def check(self, agent: Agent) -> None:
+        """Return unless it is known already that there is no room for a request.
+
+        Raises:
+            RateLimited: there is none yet.
+        """
+        refused = self._refused.get(agent.name)
+        if refused is None:
+            return
+        rate, until_ms = refused
+        left_us = int((until_ms - monotonic_ms()) * _MILLISECOND_US)
+        if left_us > 0 and rate == self.rate(agent):
+            raise _limited(left_us)
+        del self._refused[agent.name]
+
+    def refusal(self, agent: Agent, wait_us: int) -> RateLimited:
+        """Return the refusal of a request for which there is room in so many µs, and remember it."""
+        if len(self._refused) >= REFUSED_MAX:
+            self._refused.clear()
+        self._refused[agent.name] = (self.rate(agent), monotonic_ms() + wait_us / _MILLISECOND_US)
+        return _limited(wait_us)
+
+
+LIMITS: Final = web.AppKey("limits", Limits)
+
+
+def limit_reads(app: web.Application, limits: Limits) -> web.Application:
+    """Have every request of an agent to this application take a token beside its answer."""
+    app[LIMITS] = limits
+    app.middlewares.append(_beside)
+    return app
+
+
+def limit_writes(app: web.Application, limits: Limits) -> web.Application:
+    """Have every request of an agent to this application take a token before anything is done."""
+    app[LIMITS] = limits
+    app.middlewares.append(_before)
+    return app
+
+
+@web.middleware
+async def _before(request: web.Request, handler: Handler) -> web.StreamResponse:
+    agent = _agent(request)
+    if agent is not None:
+        await request.config_dict[LIMITS].take(agent)
+    return await handler(request)
+
+
+@web.middleware
+async def _beside(request: web.Request, handler: Handler) -> web.StreamResponse:
+    agent = _agent(request)
+    if agent is None:
+        return await handler(request)
+    limits = request.config_dict[LIMITS]
+    limits.check(agent)
+    # Begins after the handler has put its question, and before that is written: both go out in one write.
+    taking = asyncio.create_task(limits.take(agent), name="take-token")
+    taking.add_done_callback(_seen)
+    try:
+        answer = await handler(request)
+    except asyncio.CancelledError:
+        taking.cancel()
+        raise
+    except Exception:  # whatever it is, it is raised again unless there was no token
+        _give_up(taking)
+        raise
+    await taking
+    return answer
+
+
+def _give_up(taking: asyncio.Task[None]) -> None:
+    """Without an answer to tell, the token is not waited for; known to be missing, that is told."""
+    if taking.done() and not taking.cancelled():
+        taking.result()
+    taking.cancel()
+
+
+def _seen(taking: asyncio.Task[None]) -> None:
+    """A request that is called off leaves nobody to look at what became of its token."""
+    if not taking.cancelled():
+        taking.exception()
+
+
+def _agent(request: web.Request) -> Agent | None:
+    """Whoever else asks is refused by the handler, without touching the store."""
+    holder = find_holder(request)
+    return holder if holder is not None and holder.kind is Kind.AGENT else None
+
+
+def _limited(wait_us: int) -> RateLimited:
+    metrics.requests_limited.inc()
+    msg = "This key has asked as often as it may; wait, and ask for several SKUs at once."
+    return RateLimited(msg, retry_after_s=-(-wait_us // _SECOND_US))
