@@ -74,6 +74,7 @@ _SCRIPTS: Final = frozenset({"EVALSHA", "EVAL"})
 _TAG_END: Final = "}"
 _STOPPING: Final = "The hub is stopping."
 _NOT_ACCEPTED: Final = "The store does not accept commands at the moment."
+_NOT_REACHED: Final = "The store cannot be reached."
 _NOT_ANSWERED: Final = "The store did not answer in time; the change may or may not have happened."
 _REFUSED_WORDS: Final = (
     "MISCONF",
@@ -256,13 +257,18 @@ class CoalescingRedis:
             pipe = _Pipe(connection, timeout_s=self._timeout_s, run=run)
             if run != self.run and self.on_run is not None:
                 await self.on_run(Connected(pipe))
-        except (*LOST, RedisError, Fault) as problem:
-            await _give_up(pipe, connection)
-            self._fail_unsent(problem if isinstance(problem, Fault) else _as_fault(problem))
-            return
+            if pipe.is_lost:
+                raise StoreUnavailable(_NOT_REACHED, retry_after_s=1)  # noqa: TRY301 - one way out for all failures
         except asyncio.CancelledError:
             await _give_up(pipe, connection)
             raise
+        except Exception as problem:  # noqa: BLE001 - whatever it is, those who wait must not wait for ever
+            await _give_up(pipe, connection)
+            if not isinstance(problem, (*LOST, RedisError, Fault)):
+                report = {"message": "connecting to the store has failed", "exception": problem}
+                asyncio.get_running_loop().call_exception_handler(report)
+            self._fail_unsent(problem if isinstance(problem, Fault) else _as_fault(problem))
+            return
         self._pipe, self.run = pipe, run
         self._flush()
 
@@ -414,6 +420,6 @@ def _as_fault(problem: BaseException) -> StoreUnavailable | Frozen:
         frozen.__cause__ = problem
         return frozen
     refused = isinstance(problem, RedisError) and is_refusal(problem)
-    fault = StoreUnavailable(_NOT_ACCEPTED if refused else "The store cannot be reached.", retry_after_s=1)
+    fault = StoreUnavailable(_NOT_ACCEPTED if refused else _NOT_REACHED, retry_after_s=1)
     fault.__cause__ = problem
     return fault

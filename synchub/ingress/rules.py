@@ -59,4 +59,3 @@ def complaint(results: Sequence[Applied]) -> str:
     return next(
         (NOT_UNDERSTOOD[result.outcome] for result in results if result.outcome in NOT_UNDERSTOOD), ""
     )
-

@@ -92,7 +92,8 @@ def _granted(answer: store.Answered) -> Held | Refused | Limited:
     if "refused" in {answer.did, answer.first_did}:
         return refusal_of(answer.first, is_repeat=is_repeat)
     first = reservation_of(answer.first)
-    current = reservation_of(answer.now).status if answer.now else first.status
+    has_changed = answer.now and answer.now != answer.first
+    current = reservation_of(answer.now).status if has_changed else first.status
     return Held(reservation=first, current=current, is_repeat=is_repeat)
 
 

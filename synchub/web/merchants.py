@@ -100,9 +100,7 @@ def merchants_app(hub: Hub) -> web.Application:
     app.router.add_post("/locations", map_location, name="map_location")
     app.router.add_get("/mappings", list_mappings, name="mappings")
     app.router.add_post("/mappings", map_item, name="map_item")
-    app.router.add_routes(
-        ledger_handlers(lambda request: merchant_of(request, Scope.MERCHANT_READ).merchant)
-    )
+    app.router.add_routes(ledger_handlers(lambda request: merchant_of(request, Scope.MERCHANT_READ).merchant))
     app.router.add_get("/sales", list_sales, name="sales")
     app.router.add_post("/settlements", settle, name="settlements")
     return app

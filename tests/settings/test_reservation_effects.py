@@ -49,8 +49,6 @@ async def test_so_many_requests_are_decided_in_one_step(redis_url: str, at_once:
 def a_request() -> Request:
     asker = Asker(keys=ACME, agent="bot", tier="", channel="", buyer="", session="")
     line = WantedLine(sku="TEE", quantity=1, terms=Terms(version=0))
-    wanted = Wanted(
-        asker=asker, lines=(line,), mode=Mode.HOLD, ttl_ms=1000, expected_seq=None, replaces=""
-    )
+    wanted = Wanted(asker=asker, lines=(line,), mode=Mode.HOLD, ttl_ms=1000, expected_seq=None, replaces="")
     rate = Rate(interval_us=1, burst=1000)
     return Request(wanted=wanted, once="", fingerprint="", policy=0, rate=rate)

@@ -154,7 +154,8 @@ class ApplyMachine(RuleBasedStateMachine):
 def test_script_and_model_agree_whatever_happens(client: Redis) -> None:
     ApplyMachine.client = client
     run_state_machine_as_test(
-        ApplyMachine, settings=settings(SEARCH, max_examples=120, stateful_step_count=20, phases=[Phase.generate])
+        ApplyMachine,
+        settings=settings(SEARCH, max_examples=120, stateful_step_count=20, phases=[Phase.generate]),
     )
 
 

@@ -176,7 +176,11 @@ async def test_what_scripts_go_by_is_carried_by_the_head_and_makes_answers_be_lo
     await edit(registry, 1, expected=0)
     assert await registry.redis.execute("ZCARD", ACME.due) == 0
     ages = {"fast_ms": 60_000, "slow_ms": 1_800_000}
-    general = {"max_age_by_velocity": ages, "locations": ["B", "A"], "confirm_new_sources": True}
+    general: dict[str, Any] = {
+        "max_age_by_velocity": ages,
+        "locations": ["B", "A"],
+        "confirm_new_sources": True,
+    }
     await edit(registry, 2, expected=1, **general)
     names = ("places", "fast_age_ms", "slow_age_ms", "asks_first")
     assert await head(registry, *names) == ["B\x1eA", "60000", "1800000", "1"]

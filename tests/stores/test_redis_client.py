@@ -235,6 +235,49 @@ async def test_a_look_that_fails_leaves_the_connection_unused(own_valkey: StartV
     await client.close()
 
 
+async def test_a_connection_that_is_lost_during_the_look_is_made_anew(own_valkey: StartValkey) -> None:
+    valkey = own_valkey()
+    client = CoalescingRedis(quick(valkey.url))
+
+    async def look(connected: Connected) -> None:
+        await connected.execute("PING")
+        await asyncio.to_thread(valkey.restart)
+        with pytest.raises(OutcomeUnknown):  # so that the loop has heard of the loss before the look is over
+            await connected.execute("PING")
+
+    client.on_run = look
+    with pytest.raises(StoreUnavailable):
+        await client.execute("INCR", "n")
+    client.on_run = None
+    await eventually(lambda: accepts(client), what="a new connection")
+    await client.close()
+
+
+async def accepts(client: CoalescingRedis) -> bool:
+    try:
+        return bool(await client.execute("INCR", "n"))
+    except StoreUnavailable:
+        return False
+
+
+async def test_a_look_that_breaks_lets_nobody_wait_for_ever(own_valkey: StartValkey) -> None:
+    valkey = own_valkey()
+    client = CoalescingRedis(quick(valkey.url))
+
+    async def look(connected: Connected) -> None:
+        raise ValueError
+
+    reports: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, report: reports.append(report["exception"]))
+    client.on_run = look
+    with pytest.raises(StoreUnavailable):
+        await client.execute("INCR", "n")
+    assert [type(report) for report in reports] == [ValueError]
+    client.on_run = None
+    assert await client.execute("INCR", "n") == 1
+    await client.close()
+
+
 async def test_a_replica_refuses_writes_and_answers_reads(own_valkey: StartValkey) -> None:
     valkey = own_valkey()
     client = CoalescingRedis(quick(valkey.url))

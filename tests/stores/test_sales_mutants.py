@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.stores import test_sales_examples as examples
+from tests.stores import test_hold_examples, test_place_examples, test_sales_examples
+from tests.support.sales_examples import connected
 from tests.support.sales_mutants import MUTANTS, SalesMutant, killer_of
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ def client(valkey: Valkey) -> Iterator[Redis]:
 
 def example_of(mutant: SalesMutant) -> Callable[[SalesDriver], None]:
     """The example that must notice it, on a merchant as the examples have it."""
-    example = getattr(examples, f"test_{mutant.killer}")
-    return lambda driver: example(examples.connected(driver))
+    modules = (test_sales_examples, test_place_examples, test_hold_examples)
+    (example,) = (found for module in modules if (found := getattr(module, f"test_{mutant.killer}", None)))
+    return lambda driver: example(connected(driver))
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))

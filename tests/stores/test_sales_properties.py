@@ -112,7 +112,7 @@ class SalesMachine(RuleBasedStateMachine):
             each.grant(wanted, self.now, terms=bound, ttl_ms=ttl_ms) for each in (self.script, self.model)
         ]
         self._agree(told)
-        if told[0].first == "held":
+        if all(each.first == "held" for each in told):
             self.holds.append((told[0].hold, told[1].hold))
 
     @rule(
@@ -145,7 +145,8 @@ class SalesMachine(RuleBasedStateMachine):
     @invariant()
     def script_and_model_agree(self) -> None:
         for sku in SKUS:
-            assert _seen(self.script, sku) == _seen(self.model, sku), f"{sku} of script and model"
+            script, model = _seen(self.script, sku), _seen(self.model, sku)
+            assert script == model, f"{sku}\n  script {script}\n  model  {model}"
 
     def _apply(self, batch: list[Row]) -> None:
         script, model = (
@@ -155,7 +156,7 @@ class SalesMachine(RuleBasedStateMachine):
 
     def _agree(self, told: list[Decision]) -> None:
         script, model = (each._replace(hold="") for each in told)
-        assert script == model, "decisions of script and model"
+        assert script == model, f"decisions of script and model: {told}"
 
 
 def _seen(hub: SalesDriver | ReferenceModel, sku: str) -> tuple[object, ...]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _PATH: Final = "/v1/reservations"
 _PAUSE_S: Final = 0.05
+_PATIENCE_S: Final = 40.0
 _TTL_MS: Final = 600_000
 _AT_ONCE: Final = 20
 
@@ -110,7 +111,8 @@ class Keepers:
     async def _persist(self, path: str, body: dict[str, Any], key: str) -> tuple[int, dict[str, Any]]:
         assert self._http is not None
         headers = {"Idempotency-Key": key} if key else {}
-        while True:
+        until = asyncio.get_running_loop().time() + _PATIENCE_S
+        while asyncio.get_running_loop().time() < until:
             try:
                 async with self._http.post(self._url() + _PATH + path, json=body, headers=headers) as answer:
                     told = await answer.json(content_type=None)
@@ -120,3 +122,5 @@ class Keepers:
             except (aiohttp.ClientError, TimeoutError, ValueError):
                 self.answers["no answer"] += 1
             await asyncio.sleep(_PAUSE_S)
+        msg = f"{path or 'a hold'} was never answered: {self.answers}"
+        raise AssertionError(msg)

@@ -434,4 +434,15 @@ MUTANTS: Final = (
             "state.changed[s.field] = nil",
         ),
     ),
+    _mutant(
+        "a second item counts without being asked for",
+        ("  return not decision or (is_second and decision == 'yes')\n", "  return false\n"),
+    ),
+    _mutant(
+        "items that are to be added are not",
+        (
+            "s.status == 'T' or decision_on(s.account, state.sku, s.place) ~= 'sum' then",
+            "s.status == 'T' or true then",
+        ),
+    ),
 )

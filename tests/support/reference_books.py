@@ -313,7 +313,7 @@ class Books:
         return min(LAG_MAX, max(0, self.now - as_of - self.lag_grace_ms) // self.lag_step_ms)
 
     def _is_reference(self, state: Sku, after: Answer, why: Why) -> bool:
-        """Shares are taken of what was there after the last receipt, or when the day's first thing happened."""
+        """Shares are taken of what was there after the last receipt, or as the day began."""
         before = state.answer
         is_receipt = why.is_stock_report and after.ats + after.held > before.ats + before.held
         return is_receipt or not before.known or state.noted_on != self.now // DAY_MS

@@ -24,6 +24,9 @@ LIVES: Final = 3
 """A hold lives at most so many times the longest deadline of its mode."""
 BASIS: Final = 10_000
 
+Units = dict[tuple[str, "str | None"], int]
+"""Units by SKU and place, and by SKU alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
@@ -86,7 +89,7 @@ class Holds(Sales):
         self.epoch = "e"
         self.holds: dict[str, Hold] = {}
         self.taken: dict[tuple[int, str, str], int] = defaultdict(int)
-        """Units that a channel holds or has bought on a day."""
+        """Units that a channel holds or has bought on a day, of what it was capped for."""
         self._once: dict[tuple[str, str], tuple[object, Decision]] = {}
 
     def held(self, sku: str, place: str | None = None) -> int:
@@ -153,7 +156,7 @@ class Holds(Sales):
         self.holds[hold.name] = hold
         for wish in wishes:
             hold.wishes.append(wish)
-            self.taken[self._today, channel, wish.sku] += wish.units
+            self._count(hold, wish.sku, wish.units)
             self._tell(hold, wish, "", f"held:{wish.units}", f"{mode}:{agent}")
         return self._decided(agent, key, asked, Decision("held", hold.name, "", hold.deadline))
 
@@ -242,30 +245,40 @@ class Holds(Sales):
     # How
 
     def _objection(self, wishes: Sequence[Wish], channel: str, terms: Terms, old: Hold | None) -> str:
-        asked: dict[str, int] = defaultdict(int)
-        for wish in wishes:
-            asked[wish.sku] += wish.units
+        """Why the first line that cannot be held cannot be."""
+        asked = _units(wishes)
         back = _units(old.wishes) if old else {}
-        for sku, units in asked.items():
-            answer = self.answer(sku)
-            credit = back.get((sku, None), 0)
-            reason = _closed(answer, terms)
-            if reason:
-                return reason
-            is_assumed = not answer.known or (answer.stale and terms.on_stale == "assume_in")
-            if units > self.visible(sku, terms) + credit and not is_assumed:
-                return "insufficient"
-            had = self.taken[self._today, channel, sku] - (credit if old and old.channel == channel else 0)
-            if terms.channel_cap is not None and units > terms.channel_cap - had:
-                return "channel_cap"
-            room = {cell.place: cell.base - self.held(sku, cell.place) for cell in answer.cells}
-            if answer.known and not terms.split and units > max(room.values(), default=0):
-                return "insufficient"
-        for (sku, place), units in _units(wishes).items():
-            cells = {cell.place: cell.base - self.held(sku, cell.place) for cell in self.answer(sku).cells}
-            if place and units > cells.get(place, 0):
-                return "insufficient"
-        return ""
+        reasons = (
+            self._lacks_units(wish.sku, asked[wish.sku, None], terms, back)
+            or self._is_over_cap(wish.sku, asked[wish.sku, None], channel, terms, old)
+            or self._lies_elsewhere(wish, asked, terms)
+            for wish in wishes
+        )
+        return next(filter(None, reasons), "")
+
+    def _lacks_units(self, sku: str, units: int, terms: Terms, back: Units) -> str:
+        answer = self.answer(sku)
+        is_assumed = not answer.known or (answer.stale and terms.on_stale == "assume_in")
+        is_there = is_assumed or units <= self.visible(sku, terms) + back.get((sku, None), 0)
+        return _closed(answer, terms) or ("" if is_there else "insufficient")
+
+    def _is_over_cap(self, sku: str, units: int, channel: str, terms: Terms, old: Hold | None) -> str:
+        if terms.channel_cap is None:
+            return ""
+        is_counted = old and old.channel == channel and old.terms.channel_cap is not None
+        credit = _units(old.wishes).get((sku, None), 0) if old and is_counted else 0
+        had = self.taken[self._today, channel, sku] - credit
+        return "channel_cap" if units > terms.channel_cap - had else ""
+
+    def _lies_elsewhere(self, wish: Wish, asked: Units, terms: Terms) -> str:
+        answer = self.answer(wish.sku)
+        room = {cell.place: cell.base - self.held(wish.sku, cell.place) for cell in answer.cells}
+        if wish.place:
+            is_there = asked[wish.sku, wish.place] <= room.get(wish.place, 0)
+        else:
+            is_whole = terms.split or not answer.known
+            is_there = is_whole or asked[wish.sku, None] <= max([*room.values(), 0])
+        return "" if is_there else "insufficient"
 
     def _is_beyond(self, hold: Hold, sku: str) -> bool:
         """Whether there is nothing behind it even if all that was granted later goes without."""
@@ -328,7 +341,7 @@ class Holds(Sales):
         for line in waiting:
             units, line.status = line.q, "o"
             if void:
-                self.taken[self._today, hold.channel, line.sku] -= units
+                self._count(hold, line.sku, -units)
                 self._void(line)
             self._tell(hold, Wish(line.sku, units), "confirming", hold.status, "confirmed")
 
@@ -342,7 +355,7 @@ class Holds(Sales):
         wishes, hold.wishes, hold.status = list(hold.wishes), [], status
         for number, wish in enumerate(wishes):
             hold.wishes, hold.status = wishes[number + 1 :], "held"
-            self.taken[self._today, hold.channel, wish.sku] -= wish.units
+            self._count(hold, wish.sku, -wish.units)
             self._tell(hold, wish, f"held:{wish.units}", status, cause)
         hold.wishes, hold.status = [], status
 
@@ -350,6 +363,10 @@ class Holds(Sales):
         place = wish.place
         reason = Why(item=hold.name, cause=cause, at=self.now)
         self.record(wish.sku, reason, What("hold", place, before or None, after))
+
+    def _count(self, hold: Hold, sku: str, units: int) -> None:
+        if hold.terms.channel_cap is not None:
+            self.taken[self._today, hold.channel, sku] += units
 
     @property
     def _today(self) -> int:
@@ -369,7 +386,7 @@ class Holds(Sales):
         hold.status, hold.wishes = "held", []
         for wish in hold.granted:
             hold.wishes.append(wish)
-            self.taken[self._today, hold.channel, wish.sku] += wish.units
+            self._count(hold, wish.sku, wish.units)
             self._tell(hold, wish, "", f"held:{wish.units}", "regranted")
         return hold
 
@@ -406,7 +423,7 @@ def _allowance(answer: Answer, terms: Terms) -> int:
     return answer.ref * terms.allowance_bp // BASIS
 
 
-def _units(wishes: Iterable[Wish]) -> dict[tuple[str, str | None], int]:
+def _units(wishes: Iterable[Wish]) -> Units:
     """Units by SKU and place, and by SKU alone."""
     units: dict[tuple[str, str | None], int] = defaultdict(int)
     for wish in wishes:

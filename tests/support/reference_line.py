@@ -125,6 +125,8 @@ def mark(line: Line, name: SourceName, sources: Mapping[SourceName, Source], evi
     for event in line.events():
         if _contains(line, event, name, source, evidence):
             event.told_by.add(name)
+        else:
+            event.told_by.discard(name)
         own = {each for each in sources if each.account == name.account}
         counted = {each for each in own if sources[each].status == "K"}
         is_told = not line.is_placed_by_hub or (isinstance(event, Ack) and event.place)
@@ -149,6 +151,12 @@ def pending(line: Line, name: SourceName, beside: Iterable[SourceName] = ()) -> 
     """
     here = line.places.get(name.place, 0) if line.counts else 0
     return min(here, _pending_by_time(line, name), _pending_by_acks(line, name, sorted({*beside, name})))
+
+
+def is_taken_as_contained(line: Line, name: SourceName, beside: Iterable[SourceName]) -> bool:
+    """Whether time alone makes all of it contained, and so much of it is counted as that."""
+    is_counted = pending(line, name, beside) < line.places.get(name.place, 0)
+    return is_counted and max(0, _pending_by_time(line, name)) == 0
 
 
 def _contains(line: Line, event: Event, name: SourceName, source: Source, evidence: Evidence) -> bool:
@@ -205,7 +213,7 @@ def _pending_by_acks(line: Line, name: SourceName, beside: Sequence[SourceName])
 
 
 def _is_counted(line: Line, ack: Ack, name: SourceName, beside: Sequence[SourceName]) -> bool:
-    """Whether the numbers that it speaks of contain it: the one of its place, or else all that the line lies at.
+    """Whether the numbers that it speaks of contain it: that of its place, or all at the places of the line.
 
     Of several sources at a place the first speaks for it, and at its own place the one that is looked at.
     """

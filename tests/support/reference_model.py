@@ -82,6 +82,7 @@ class ReferenceModel(Holds):
     def pass_time(self, now_ms: int, server_ms: int | None = None) -> None:
         """Tell what changes by itself: holds end, sources turn stale or fresh, evidence ages."""
         self.step(now_ms, server_ms)
+        self.look_again()
         for sku in self.skus():
             if self.answer(sku).ver:
                 self.record(sku, Why(cause="time", at=self.now))

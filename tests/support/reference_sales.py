@@ -11,8 +11,8 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from tests.support.reference_books import Books, What, Why, why
-from tests.support.reference_line import Ack, Event, Line, forget, pending
+from tests.support.reference_books import DAY_MS, Books, What, Why, why
+from tests.support.reference_line import Ack, Event, Line, forget, is_taken_as_contained, pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,6 +48,8 @@ class Sales(Books):
         self.names: dict[Name, Line | None] = {}
         self.late_orders: list[str] = []
         """Holds that an order named when they were over."""
+        self.doubted: set[str] = set()
+        """Accounts that hear of sales later than was thought."""
 
     # Orders
 
@@ -143,7 +145,9 @@ class Sales(Books):
         self._mark_everywhere(line)
         if before == line.present:
             return "unchanged", self.record(line.sku, reason)
-        return "applied", self.record(line.sku, reason, What("sale", _place_of(line), str(before), str(line.present)))
+        return "applied", self.record(
+            line.sku, reason, What("sale", _place_of(line), str(before), str(line.present))
+        )
 
     def _mark_everywhere(self, line: Line) -> None:
         for name in self.sources(line.sku):
@@ -164,13 +168,41 @@ class Sales(Books):
                 scale=report.scale, upper=upper, dropped=report.status == "X",
             )
         )  # fmt: skip
+        if report.number > 0 and report.status != "X":
+            self._learn(line, report)
         self._follow_acks(line)
         self._mark_everywhere(line)
         what = What("ack", place, None, str(report.number * units))
         return "applied", self.record(sku, why(report), what)
 
+    def _learn(self, line: Line, report: Report) -> None:
+        """A level that was thought to contain the sale, and by its version does not: the way takes longer."""
+        role, lag = self._evidence(report.account, line.origin)
+        is_own = role.own and line.origin == report.account
+        if lag is None or is_own or role.kind != "A" or not (line.takes and line.origin and line.counts):
+            return
+        beside = [name for name in self.sources(line.sku) if name.account == report.account]
+        for name in beside:
+            source = self.sources(line.sku)[name]
+            is_older = report.version is not None and source.scale == report.scale and (
+                source.version is not None and source.version + source.resolution < report.version
+            )  # fmt: skip
+            if is_older and is_taken_as_contained(line, name, beside):
+                took = max(0, report.at - line.takes[-1].at)
+                self.lags[report.account, line.origin] = min(max(lag + 1, took), DAY_MS)
+                self.doubted.add(report.account)
+                return
+
+    def look_again(self) -> None:
+        """What was thought to have come by a way that has proved longer is looked at anew."""
+        for sku in self.skus():
+            for name in self.sources(sku):
+                if name.account in self.doubted:
+                    self._mark(sku, name)
+        self.doubted.clear()
+
     def _follow_acks(self, line: Line) -> None:
-        """A sale is where it is acknowledged; the newest word counts where more is acknowledged than was sold."""
+        """A sale is where it is acknowledged; where more is than was sold, the newest word counts."""
         acks = [
             ack for ack in line.acks
             if ack.place and not ack.dropped and self._role_of(ack.account).kind == "A"
@@ -179,14 +211,14 @@ class Sales(Books):
         for ack in acks:
             so_far = told.pop(ack.place, 0) if ack.n > 0 else told.get(ack.place, 0)
             told[ack.place] = so_far + ack.n
-        for place in told:
+        for place, units in told.items():
             for is_spared in (True, False):
                 for other in sorted(set(line.places) - {place}):
                     there = line.places[other] - (max(0, told.get(other, 0)) if is_spared else 0)
-                    missing = min(told[place], line.q) - line.places.get(place, 0)
+                    missing = min(units, line.q) - line.places.get(place, 0)
                     if min(missing, there) > 0:
                         line.move(min(missing, there), other, place)
-        if line.places and all(units <= told.get(place, 0) for place, units in line.places.items()):
+        if line.places and all(n <= told.get(place, 0) for place, n in line.places.items()):
             line.is_placed_by_hub = False
 
     def _only_place(self, sku: str, account: str) -> str:
@@ -202,11 +234,7 @@ class Sales(Books):
         for name in names:
             other = self.names.get(name)
             if other is not None and other is not found and _belongs(report, other, name):
-                found = (
-                    other
-                    if found is None
-                    else self._absorb(found, other, may_turn=report.kind + name[0] in {"Ah", "Ar"})
-                )
+                found = other if found is None else self._absorb(found, other, may_turn=name[0] in "hr")
         line = found or Line(sku=sku, born=at)
         if found is None:
             self._sku(sku).lines.append(line)
@@ -220,15 +248,16 @@ class Sales(Books):
         known = self.names.setdefault(name, line)
         if known is line:
             line.names.add(name)
-        elif name[0] in "cl" and known is not None:
+            return
+        if name[0] in "cl" and known and ((known.order and line.order) or _is_of_another_line(known, order)):
             # Two platforms, or two lines, use one number: it names neither.
-            if (known.order and line.order) or _is_of_another_line(known, order):
-                self.names[name] = None
-                known.names.discard(name)
+            self.names[name] = None
+            known.names.discard(name)
 
     def _absorb(self, line: Line, other: Line, *, may_turn: bool) -> Line:
         """Two names turn out to be one sale: what was only known by name, or only committed, goes into it."""
-        if may_turn and other.order and not line.order and not _contradicts(line, other):
+        is_sale = bool(other.order or other.takes)
+        if may_turn and is_sale and not (line.order or line.takes) and not _contradicts(line, other):
             line, other = other, line
         if other.order:
             return line
@@ -396,14 +425,16 @@ def _tie(line: Line, sold: Sold) -> str:
 
 def _contradicts(stub: Line, line: Line) -> bool:
     """Whether a name of the stub is that of another order than the line's."""
-    return any(name[0] in "cl" and name[1] != line.order[1] for name in stub.names)
+    return any(name[0] in "cl" and name[1] != line.order[1] for name in stub.names if line.order)
 
 
 def _place_of(line: Line) -> str:
     return next(iter(line.places)) if len(line.places) == 1 else ""
 
 
-def _in_other_units(events: Iterable[Event], share: Fraction, rounded: Callable[[Fraction], int]) -> list[Event]:
+def _in_other_units(
+    events: Iterable[Event], share: Fraction, rounded: Callable[[Fraction], int]
+) -> list[Event]:
     """The same events in another unit; their sum is rounded once, and not each of them."""
     moved, before, after = [], 0, 0
     for event in events:

@@ -1,6 +1,6 @@
 """The scripts of sales, holds and time with one rule broken at a time.
 
-Each mutant names the example of ``tests/stores/test_sales_examples.py`` that must notice it.
+Each mutant names the example of ``tests/stores/test_*_examples.py`` that must notice it.
 An edit whose old text stands in none of the scripts fails: then the mutant must follow them.
 """
 
@@ -71,8 +71,8 @@ MUTANTS: Final = (
     ),
     SalesMutant(
         "a sale is tracked nowhere",
-        "put(state, line, at_place.place, at_place.n)\n  end\n  retire_later(",
-        "put(state, line, at_place.place, 0)\n  end\n  retire_later(",
+        "in ipairs(chosen) do\n    put(state, line, at_place.place, at_place.n)",
+        "in ipairs(chosen) do\n    put(state, line, at_place.place, 0)",
         "an_order_lowers_the_number_until_the_level_contains_it",
     ),
     SalesMutant(
@@ -125,8 +125,8 @@ MUTANTS: Final = (
     ),
     SalesMutant(
         "the importer needs no time",
-        "math.max(told, s.reset_at) + way <= s.read_at",
-        "math.max(told, s.reset_at) <= s.read_at",
+        "return told + way.ms <= math.min(s.read_at, way.since)",
+        "return told <= math.min(s.read_at, way.since)",
         "a_lagging_importer_contains_a_sale_after_its_lag",
     ),
     SalesMutant(
@@ -134,6 +134,36 @@ MUTANTS: Final = (
         "local told = part.told or (line.origin ~= '' and part.at)",
         "local told = part.at",
         "the_lag_of_our_own_sale_begins_when_somebody_confirms_it",
+    ),
+    SalesMutant(
+        "an ack of a number that the account does not report counts",
+        "if role_of(s.account).ref and #line.acks > 0 then",
+        "if #line.acks > 0 then",
+        "an_ack_of_a_number_that_is_not_reported_settles_nothing",
+    ),
+    SalesMutant(
+        "an order's number is a name for every platform's order",
+        "sell_sku(hold, sku, row.cause, fields_of(row.group))",
+        "hold.order = fields_of(row.group); sell_sku(hold, sku, row.cause, hold.order)",
+        "a_hold_that_an_order_names_is_no_other_shops_order_of_that_number",
+    ),
+    SalesMutant(
+        "what waits for one line of an order is taken by another",
+        "  elseif other and not is_another then\n",
+        "  elseif other then\n",
+        "what_waits_for_one_line_of_an_order_is_not_the_others",
+    ),
+    SalesMutant(
+        "where more is acknowledged than was sold the first word counts",
+        "for _, spares in ipairs({true, false}) do",
+        "for _, spares in ipairs({true}) do",
+        "the_newest_word_says_where_a_sale_lies",
+    ),
+    SalesMutant(
+        "another place's level says nothing of what was acknowledged there",
+        "    owed = owed - inside[place]\n",
+        "",
+        "what_one_place_contains_is_not_owed_at_another",
     ),
     SalesMutant(
         "a source that joins contains everything",
@@ -155,8 +185,8 @@ MUTANTS: Final = (
     ),
     SalesMutant(
         "an order that names a hold is another sale",
-        "    if is_live(hold) then\n      hold.order",
-        "    if false then\n      hold.order",
+        "    if is_live(hold) then\n      sell_sku(",
+        "    if false then\n      sell_sku(",
         "an_order_that_names_a_live_hold_is_its_commit",
     ),
     SalesMutant(

@@ -284,6 +284,15 @@ def a_change_comes_after_many_newer_ones(story: Story) -> None:
     story.then(push(900, version=60, at=210, item="MUG"), read(950, at=105), now=210)
 
 
+def a_second_item_is_reported(story: Story) -> None:
+    for item in ("1", "2"):
+        story.subject.map_item("wms", item, ITEM)
+    story.then(push(5, version=1, at=10, item="1"), push(4, version=1, at=11, item="2"), now=11)
+    story.subject.decide("wms", ITEM, "WH1", "sum")
+    story.then(catalogue(account="wms", item="2"), push(3, version=2, at=20, item="2"), now=20)
+    story.then(push(6, version=2, at=30, item="1"), now=30)
+
+
 SCENARIOS: Final[tuple[Callable[[Story], None], ...]] = (
     older_versions_come_late,
     the_same_is_sent_twice,
@@ -320,6 +329,7 @@ SCENARIOS: Final[tuple[Callable[[Story], None], ...]] = (
     an_item_is_mapped_anew,
     many_deltas_come_without_a_level,
     a_change_comes_after_many_newer_ones,
+    a_second_item_is_reported,
 )
 
 

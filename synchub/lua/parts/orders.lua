@@ -62,6 +62,18 @@ local function belongs(row, line, name)
   return (kind == 'h' or kind == 'r') and account_of(line.order) ~= row.account
 end
 
+-- Whether what is only spoken of has the number of another order than the line's.
+local function contradicts(stub, line)
+  local order = line.order and string.match(line.order, '^[^\31]*\31([^\31]*)')
+  for _, name in ipairs(order and stub.names or {}) do
+    local other = string.match(name, '^[cl]\31([^\31]*)')
+    if other and other ~= order then
+      return true
+    end
+  end
+  return false
+end
+
 -- Names may lead to several: what was sold before what was only spoken of.
 local function line_of(row, found)
   local stub
@@ -70,7 +82,8 @@ local function line_of(row, found)
     if line and belongs(row, line, name) then
       local kind = string.sub(name, 1, 1)
       -- By an order's number alone a stub is not yet the order that has it: two platforms use the same numbers.
-      if (line.order or line.q > 0) and (not stub or kind == 'h' or kind == 'r') then
+      local is_surer = (kind == 'h' or kind == 'r') and stub and not contradicts(stub, line)
+      if (line.order or line.q > 0) and (not stub or is_surer) then
         return line
       end
       stub = stub or line
@@ -84,8 +97,7 @@ local function commit_named_hold(row, sku)
   for reference in string.gmatch(row.extra, '[^\30]+') do
     local hold = read_hold(reference)
     if is_live(hold) then
-      hold.order = fields_of(row.group)
-      sell_sku(hold, sku, row.account, row.cause)
+      sell_sku(hold, sku, row.cause, fields_of(row.group)) -- nobody's yet: the order takes it in by the hold's name
     elseif hold and hold.status ~= 'committed' and hold.status ~= 'confirming' then
       row.cause = row.cause .. ' dead_hold:' .. reference
     end
@@ -132,6 +144,7 @@ local function unite(state, line, other)
   line.hold = line.hold or other.hold
   redis.call('HDEL', lines, other.id)
   line_cache[other.id] = false
+  follow_acks(state, line)
 end
 
 -- The order's number is no name when two of its lines, or two platforms, use it for one SKU.
@@ -188,16 +201,37 @@ local function place_anew(state, line, row)
   end
 end
 
+-- Fewer units were ordered than the hub has sold: no source has heard of the others in any other way.
+local function shrink(state, line, target)
+  local places, left = {}, line.q - target
+  for place in pairs(line.places) do
+    places[#places + 1] = place
+  end
+  table.sort(places, function(a, b) return a > b end)
+  for _, place in ipairs(places) do
+    local n = math.min(left, line.places[place])
+    put(state, line, place, -n)
+    left = left - n
+  end
+  line.q, line.takes = target, target > 0 and {{n = target}} or {}
+end
+
+local function lies_elsewhere(line, own)
+  for place in pairs(line.places) do
+    if not own[place] then
+      return next(own) ~= nil
+    end
+  end
+  return false
+end
+
 -- The platform that took the order confirms what the hub has sold: from now on it is its order.
 local function confirm_sale(state, line, row, target)
   line.origin = row.account
   if row.status ~= 'X' and #line.acks == 0 and target < line.q then
-    for place, n in pairs(line.places) do
-      put(state, line, place, -n)
-    end
-    line.q, line.takes = 0, {}
-    take_units(state, line, {n = target, us = row.happened, at = row.at}, places_of(state, line, row, target))
-  elseif row.location ~= '' or next(own_places(state, row.account)) then
+    shrink(state, line, target)
+  end
+  if row.location == '' and lies_elsewhere(line, own_places(state, row.account)) then
     place_anew(state, line, row)
   end
   for _, part in ipairs(line.takes) do
@@ -248,7 +282,6 @@ local function order_of(row, sku, target)
   for _, name in ipairs(found) do
     claim_name(state, line, name, row)
   end
-  follow_acks(state, line) -- a name may have led to what waited for this order
   local verdict = is_first and 'newer' or compare(line, row, target)
   if verdict ~= 'newer' then
     evaluate_everywhere(state, line)

@@ -67,14 +67,16 @@ local function sell(hold, sold, status, to, origin, cause)
 end
 
 -- What an order sells of a hold; the rest stays held, for other orders or until the deadline.
-local function sell_sku(hold, sku, origin, cause)
+local function sell_sku(hold, sku, cause, order_id)
   local sold = {}
   for _, line in ipairs(unsold(hold)) do
     if line.sku == sku then
       sold[#sold + 1] = line
     end
   end
-  sell(hold, sold, 'o', 'committed', origin, cause)
+  sell(hold, sold, 'o', 'committed', '', cause)
+  -- Noted only now: another platform's order may have the same number, and is no sale of this hold.
+  hold.order = #sold > 0 and order_id or hold.order
   if #sold > 0 and #unsold(hold) == 0 then
     redis.call('ZREM', holds_due, hold.id)
     hold.committed = now
