@@ -258,7 +258,7 @@ class TestResuming:
             store.change("S2", 1)
             after = await client.next()
             if after.data["seq"] == upd.data["seq"]:
-                # The process has read the same changes for all its readers by now: an overlap, which is harmless.
+                # The process has read the same changes for all its readers: a harmless overlap.
                 after = await client.next()
         assert hello.data["resume"] == "replay"
         assert [(item["sku"], item["ver"], item["available"]) for item in upd.data["items"]] == [
