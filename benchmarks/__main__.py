@@ -19,6 +19,7 @@ from benchmarks import hub, machine
 from benchmarks.apply import measure_apply
 from benchmarks.children import ChildFailedError
 from benchmarks.end_to_end import READERS, measure_end_to_end
+from benchmarks.fanout import measure_fanout
 from benchmarks.figures import Figure, as_json, median_run, table
 from benchmarks.holds import measure_holds
 from benchmarks.idle import measure_idle
@@ -78,6 +79,7 @@ BENCHMARKS: dict[str, Measure] = {
     "pickup": measure_pickup,
     "apply": apply_figures,
     "holds": measure_holds,
+    "fanout": measure_fanout,
     "memory": measure_memory,
     "idle": idle_figures,
 }

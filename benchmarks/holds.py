@@ -12,20 +12,19 @@ import math
 import time
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import orjson
-from redis.asyncio import Redis
 
 from benchmarks import hub, machine, runs
-from benchmarks.asking import WARM_UP, Asking, Kind
+from benchmarks.asking import Asking, Kind
 from benchmarks.children import ChildFailedError
 from benchmarks.coverage import Pattern
 from benchmarks.figures import Figure, median_run
+from benchmarks.grants import STEP, measure_grants
 from benchmarks.hub import Cores, Hub, Receiver
-from benchmarks.observed import script_time
 from benchmarks.postgres import Peer, measure_peers
 from benchmarks.prepared import Target, prepare
 
@@ -44,9 +43,8 @@ SCRIPT_US = 20.0
 HOT = Pattern(skus=1)
 SKU = HOT.sku(0)
 PLENTY = 100_000_000
-CART_MS = 900_000
 MEASURED_SHARE = 0.05
-"""The last part of the live holds is what the script's time is taken from."""
+"""How many more are granted, of those that live, to take the script's time from."""
 
 STOCK_DEADLINE_S = 10.0
 
@@ -59,7 +57,6 @@ class Round:
     held: Run
     bare_answers: Run
     answers: Run
-    script_us: float
 
 
 async def measure_holds(scale: Scale) -> list[Figure]:
@@ -76,7 +73,7 @@ async def measure_holds(scale: Scale) -> list[Figure]:
         rows.append(
             Figure(name="PostgreSQL", value=math.nan, unit="", limit=0, notes={"could not run:": problem})
         )
-    return [*rows, _answers_row(rounds), _script_row(rounds, scale)]
+    return [*rows, _answers_row(rounds), await _script_row(scale)]
 
 
 async def _measure_round(scale: Scale, cores: Cores) -> Round:
@@ -88,8 +85,7 @@ async def _measure_round(scale: Scale, cores: Cores) -> Round:
             await stock_up(started)
             answers = await _asked(started, "ask", scale.holds, cores)
             held = await _asked(started, "hold", scale.holds, cores)
-            script_us = await _script_us(started, scale, cores)
-    return Round(bare=floor, held=held, bare_answers=answers_floor, answers=answers, script_us=script_us)
+    return Round(bare=floor, held=held, bare_answers=answers_floor, answers=answers)
 
 
 async def stock_up(started: Hub) -> None:
@@ -141,30 +137,6 @@ def asking_of(
 
 async def _asked(receiver: Receiver, kind: Kind, count: int, cores: Cores) -> Run:
     return await runs.asked(receiver, asking_of(receiver, kind, count), core=cores.others)
-
-
-async def _script_us(started: Hub, scale: Scale, cores: Cores) -> float:
-    """Redis time of a hold while so many others live: all scripts that ran meanwhile, the reaper's too.
-
-    One agent asks, so that nobody takes the core away from Valkey in the middle of a script: the server
-    counts the time that passes and not the time that it had.
-    """
-    measured = max(1, round(scale.live_holds * MEASURED_SHARE))
-    observer: Redis = Redis.from_url(started.redis_url)
-    try:
-        await _carts(started, scale.live_holds - measured, cores, agents=AGENTS)
-        before = await script_time(observer)
-        await _carts(started, measured, cores, agents=1)
-        after = await script_time(observer)
-    finally:
-        await observer.aclose()
-    return (after.us - before.us) / (measured + WARM_UP)
-
-
-async def _carts(started: Hub, count: int, cores: Cores, *, agents: int) -> None:
-    """Grant holds that outlive the run."""
-    asking = asking_of(started, "hold", count, mode="cart", ttl_ms=CART_MS)
-    await runs.asked(started, replace(asking, connections=agents), core=cores.others)
 
 
 def _throughput_row(rounds: Sequence[Round]) -> Figure:
@@ -244,14 +216,20 @@ def _answers_row(rounds: Sequence[Round]) -> Figure:
     )
 
 
-def _script_row(rounds: Sequence[Round], scale: Scale) -> Figure:
-    values = [each.script_us for each in rounds]
+async def _script_row(scale: Scale) -> Figure:
+    measured = max(STEP, round(scale.live_holds * MEASURED_SHARE))
+    with hub.store() as url:
+        costs = [
+            await measure_grants(url, live=scale.live_holds, measured=measured) for _ in range(scale.runs)
+        ]
+    values = [cost.in_step_us for cost in costs]
     return Figure(
-        name=f"Redis time of a hold, {scale.live_holds:,} live",
+        name=f"Redis time of a hold, {STEP} in one step, {scale.live_holds:,} live",
         value=median_run(values),
         unit="us",
         limit=SCRIPT_US,
         runs=tuple(values),
+        notes={"alone, us": median_run([cost.alone_us for cost in costs])},
     )
 
 

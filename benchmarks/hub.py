@@ -33,7 +33,13 @@ STORE_CONFIG = {"include": ROOT / "config" / "redis.conf", "appendonly": "yes", 
 SECRETS = {"SYNCHUB_SECRETS__KEY": base64.b64encode(bytes(32)).decode()}
 """A key of the benchmark's own: nothing is read from or written to the folder of a real hub."""
 
-LIMITS = {"SYNCHUB_LIMITS__AGENT_RATE_PER_S": "10000", "SYNCHUB_LIMITS__AGENT_BURST": "1000000"}
+LIMITS = {
+    "SYNCHUB_LIMITS__AGENT_RATE_PER_S": "10000",
+    "SYNCHUB_LIMITS__AGENT_BURST": "1000000",
+    "SYNCHUB_FEED__READERS_PER_MERCHANT": "20000",
+    "SYNCHUB_FEED__READERS_PER_AGENT": "20000",
+    "SYNCHUB_FEED__SETS_PER_AGENT": "100000",
+}
 """One agent key asks for all: what is measured is the hub and not its politeness."""
 
 MERCHANT = "bench"

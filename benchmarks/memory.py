@@ -21,7 +21,7 @@ from benchmarks import hub, runs
 from benchmarks.asking import WARM_UP
 from benchmarks.children import ChildFailedError
 from benchmarks.figures import Figure
-from benchmarks.holds import CART_MS, asking_of, available, stock_up
+from benchmarks.holds import asking_of, available, stock_up
 from benchmarks.observed import bytes_of, kept_bytes, script_time
 from benchmarks.prepared import headers_of
 from synchub.connector_kit.events import Level, Scale, Version
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from benchmarks.hub import Hub
     from benchmarks.scale import Scale as RunScale
 
+CART_MS = 900_000
 T = TypeVar("T")
 
 FIRST = 10_000

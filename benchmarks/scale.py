@@ -18,6 +18,12 @@ class Scale:
     live_holds: int = 100_000
     peer_s: float = 10.0
     skus: int = 1_000_000
+    fanout_s: float = 3.0
+    readers: tuple[int, ...] = (100, 500, 2_000)
+    stopped_among: int = 500
+    watched_skus: int = 100_000
+    watched_each: int = 200
+    idle_readers: int = 10_000
 
 
 def scale_of(*, runs: int, quick: bool) -> Scale:
@@ -34,4 +40,10 @@ def scale_of(*, runs: int, quick: bool) -> Scale:
         live_holds=8_000,
         peer_s=2.0,
         skus=20_000,
+        fanout_s=1.0,
+        readers=(20, 50),
+        stopped_among=50,
+        watched_skus=2_000,
+        watched_each=20,
+        idle_readers=200,
     )
