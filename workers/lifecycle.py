@@ -31,6 +31,7 @@ from synchub.redis import open_queue, queue_settings
 from synchub.web.app import build_probes
 from synchub.web.serving import serving
 from workers.archive import ArchiveLoop
+from workers.delivery import tell_subscribers
 from workers.ingest import ingest_consumer
 from workers.polling import Nudger, fetch_levels
 from workers.reaper import Reaper
@@ -94,6 +95,7 @@ async def _run_all(hub: Hub, http: aiohttp.ClientSession) -> None:
             tasks.create_task(nudger.run(), name="nudge")
             tasks.create_task(ArchiveLoop(hub).run(), name="archive")
             tasks.create_task(Reaper(hub).run(), name="reap")
+            tasks.create_task(tell_subscribers(hub), name="tell-subscribers")
             tasks.create_task(_forever(lambda: _run_jobs(hub, http)), name="jobs")
     finally:
         await consumer.close()
