@@ -1,8 +1,7 @@
-"""``make witness``: the suite's stock, worker and fault tests on a server that is not ours to choose.
+"""``make witness``: the hub beside programs of other people, which are installed through Debian and npm.
 
-The oldest server the hub supports is Redis 7.0, which Debian 12 carries. It is
-installed through Debian when it is missing and this is allowed; the tests then run
-on it instead of the embedded Valkey.
+The stock, worker and fault tests run on the oldest server the hub supports, Redis 7.0, which
+Debian 12 carries, instead of the embedded Valkey. Then a browser and npm's clients read the feed.
 """
 
 from __future__ import annotations
@@ -11,35 +10,66 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from typing import Final
 
+from tests.support.tools import PACKAGES_VARIABLE
 from tests.support.valkey import SERVER_VARIABLE
 
 TESTS: Final = ("tests/stores", "tests/workers", "tests/faults/test_kills.py", "tests/web/test_feed.py")
+FOREIGN_TESTS: Final = ("tests/witnesses",)
+PROGRAMS: Final = {"node": "nodejs", "npm": "npm", "chromium": "chromium"}
+"""What the foreign readers need, and the package of Debian that has it."""
+NPM_PACKAGES: Final = ("eventsource@3", "standardwebhooks@1.1.1")
+"""The first with its parser, a package of its own; the newest of each that Debian's Node runs."""
 
 
 def main() -> int:
-    """Install what is missing, say what is witnessed, run; pytest's exit code."""
+    """Install what is missing, say what is witnessed, run; the worse exit code of the two runs."""
+    return max(_on_oldest_server(), _with_foreign_readers())
+
+
+def _on_oldest_server() -> int:
     server = shutil.which("redis-server") or _install("redis-server")
     if server is None:
         sys.stderr.write("redis-server is not installed here and cannot be: nothing was witnessed.\n")
         return 1
     version = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout
     sys.stdout.write(f"witness: {version}")
+    return _pytest(TESTS, {SERVER_VARIABLE: server})
+
+
+def _with_foreign_readers() -> int:
+    missing = [name for name, package in PROGRAMS.items() if not _found(name, package)]
+    if missing:
+        sys.stderr.write(f"{', '.join(missing)} cannot be installed here: no foreign reader was heard.\n")
+        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder, *NPM_PACKAGES]
+        if subprocess.run(command, check=False).returncode:
+            sys.stderr.write("npm could not install its clients: no foreign reader was heard.\n")
+            return 1
+        sys.stdout.write(f"witness: {', '.join([*PROGRAMS, *NPM_PACKAGES])}\n")
+        return _pytest(FOREIGN_TESTS, {PACKAGES_VARIABLE: folder})
+
+
+def _found(program: str, package: str) -> str | None:
+    return shutil.which(program) or _install(package, program)
+
+
+def _pytest(tests: tuple[str, ...], variables: dict[str, str]) -> int:
     sys.stdout.flush()
-    environment = {**os.environ, SERVER_VARIABLE: server}
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *TESTS], env=environment, check=False
-    ).returncode
+    command = [sys.executable, "-m", "pytest", "-q", *tests]
+    return subprocess.run(command, env={**os.environ, **variables}, check=False).returncode
 
 
-def _install(package: str) -> str | None:
+def _install(package: str, program: str = "") -> str | None:
     apt = shutil.which("apt-get")
     if apt is None or os.geteuid() != 0:
         return None
     for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", package]):
         subprocess.run([apt, *command], check=False, stdout=sys.stderr)
-    return shutil.which(package)
+    return shutil.which(program or package)
 
 
 if __name__ == "__main__":

@@ -1,177 +1,29 @@
 """Gives every change to every reader that watches it: no task, queue or awaited write per reader.
 
-Readers with one lens form an :class:`Audience`; a frame is built once for it and
-the same bytes go straight to each transport. Readers that are still catching up
-stand aside in :attr:`Tail.catching_up` and only note which SKUs have changed.
+Readers with one lens form an audience; a frame is built once for it and the same
+bytes go straight to each transport. Readers that stand aside, because they are
+still catching up or take too little, only have noted which SKUs have changed.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from synchub import metrics
 from synchub.feed import frames, rules
-from synchub.feed.model import ByeReason
+from synchub.feed.audiences import Audiences
+from synchub.feed.model import Cover, Mode, ResetReason
+from synchub.feed.readers import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from synchub.feed.model import Lens, ResetReason, ViewClass
+    from synchub.feed.audiences import Audience, Turns
+    from synchub.feed.model import Framing, Heard, Lens, SourceState, ViewClass
+    from synchub.feed.readers import Reader
     from synchub.stock.model import Answer, FeedEntry, Position
 
-HEARTBEATS_PER_TURN: Final = 200
-"""Connections that get their heartbeat before the loop turns: 10,000 at once stop it for 66 ms."""
-HIGH_WATER_BYTES: Final = 65_536
-"""A reader with more than this unsent has not caught up."""
-BYE_GRACE_S: Final = 5.0
-"""A connection that has not taken its last bytes by then is cut."""
-
-_FRAMES: Final = {
-    kind: metrics.feed_frames.labels(kind)
-    for kind in ("hello", "snap", "snap_end", "upd", "hb", "reset", "bye")
-}
-
-
-class Reader:
-    """One connection and what it is owed."""
-
-    __slots__ = (
-        "_turn",
-        "changed",
-        "ended",
-        "interrupted",
-        "lens",
-        "limit_bytes",
-        "retry_ms",
-        "started",
-        "tail",
-        "transport",
-    )
-
-    def __init__(
-        self, transport: asyncio.Transport, lens: Lens, tail: Tail, *, limit_bytes: int, retry_ms: int
-    ) -> None:
-        self.transport = transport
-        self.lens = lens
-        self.tail = tail
-        self.limit_bytes = limit_bytes
-        self.retry_ms = retry_ms
-        self.changed: dict[str, Answer] = {}
-        """While catching up: the latest state of each matching SKU that changed since registration."""
-        self.interrupted: ResetReason | None = None
-        self.started = False
-        """Whether the response head is out, before which no frame may be written."""
-        self.ended = False
-        self._turn = asyncio.Event()
-
-    @property
-    def unsent_bytes(self) -> int:
-        """What the kernel has not yet taken."""
-        return self.transport.get_write_buffer_size()
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether something must happen before this reader may go on with what it does."""
-        return self.ended or self.interrupted is not None
-
-    def write(self, data: bytes) -> None:
-        """Write unless the connection is gone."""
-        if self.transport.is_closing():
-            self.tail.drop(self)
-        else:
-            self.transport.write(data)
-
-    def note(self, answers: dict[str, Answer]) -> None:
-        """Remember what changed for the time when this reader has caught up."""
-        for answer in rules.matching(self.lens.filter, answers):
-            self.changed[answer.sku] = answer
-
-    def interrupt(self, reason: ResetReason) -> None:
-        """Have the reader start anew."""
-        self.changed.clear()
-        self.interrupted = reason
-        self._turn.set()
-
-    def end(self, reason: ByeReason) -> None:
-        """Say good-bye where that is still possible, and let the connection be closed."""
-        if self.ended:
-            return
-        self.tail.drop(self)
-        if self.started and not self.transport.is_closing():
-            reconnect = reason is not ByeReason.AUTH
-            self.transport.write(frames.bye(self.lens, reason, retry_ms=self.retry_ms, reconnect=reconnect))
-            count("bye", 1)
-            metrics.feed_byes.labels(reason.value).inc()
-            # A peer that does not read would keep the closing connection for ever.
-            asyncio.get_running_loop().call_later(BYE_GRACE_S, self.transport.abort)
-
-    def finish(self) -> None:
-        """Wake the handler, which then returns."""
-        self.ended = True
-        self._turn.set()
-
-    async def interruption(self) -> None:
-        """Wait until the reader is interrupted or ended."""
-        await self._turn.wait()
-
-    def begin(self) -> ResetReason | None:
-        """Take the interruption, if any, and start catching up."""
-        reason, self.interrupted = self.interrupted, None
-        if not self.ended:
-            self._turn.clear()
-        return reason
-
-
-class Audience:
-    """Readers that get the same bytes."""
-
-    def __init__(self, lens: Lens, covered: int, now_ms: int) -> None:
-        self.lens = lens
-        self.covered = covered
-        """Every reader here has got a frame up to this sequence, or joined later than it."""
-        self.beat_due_ms = now_ms + lens.hb_ms
-        self.readers: set[Reader] = set()
-
-    def write(self, kind: str, data: bytes) -> None:
-        """Write the same bytes to everyone; drop who is gone, send away who is too slow."""
-        failing: list[Reader] = []
-        for reader in self.readers:
-            transport = reader.transport
-            if transport.is_closing():
-                failing.append(reader)
-                continue
-            transport.write(data)
-            if transport.get_write_buffer_size() > reader.limit_bytes:
-                failing.append(reader)
-        count(kind, len(self.readers))
-        for reader in failing:
-            reader.end(ByeReason.SLOW)
-
-    async def beat(self, epoch: str, position: int, asof_ms: int) -> None:
-        """Write a heartbeat to everyone, a slot of readers per turn of the loop.
-
-        ``covered`` moves only when all have it: an update in between must not
-        claim that they do.
-        """
-        data = frames.hb(self.lens, epoch, (self.covered, position), asof_ms)
-        waiting = deque(self.readers)
-        count("hb", len(waiting))
-        while waiting:
-            for _ in range(min(HEARTBEATS_PER_TURN, len(waiting))):
-                reader = waiting.popleft()
-                if reader in self.readers:
-                    self._beat_one(reader, data)
-            if waiting:
-                await asyncio.sleep(0)
-        self.covered = max(self.covered, position)
-
-    def _beat_one(self, reader: Reader, data: bytes) -> None:
-        if reader.transport.is_closing() or reader.unsent_bytes > reader.limit_bytes:
-            reader.end(ByeReason.SLOW)
-            return
-        reader.transport.write(data)
+Serialized = dict[tuple[str, "ViewClass"], frames.Item]
 
 
 class Tail:
@@ -185,13 +37,18 @@ class Tail:
         """Highest sequence this process has met; a head below it proves a loss."""
         self.asof_ms = asof_ms
         """Everything up to ``position`` was complete at this monotonic time."""
+        self.is_degraded = False
+        """Whether nothing has been verified for so long that readers are told."""
         self._vouched = (self.position, asof_ms)
         self.last_entry: dict[bytes, bytes] | None = None
         """The entry at ``position`` as it was read, to recognize a rewritten history."""
         self.catching_up: set[Reader] = set()
-        self._audiences: dict[Lens, Audience] = {}
-        self._by_sku: dict[str, set[Audience]] = {}
-        self._by_prefix: dict[Lens, Audience] = {}
+        self.heard: Sequence[Heard] = ()
+        """When the accounts were last heard whose levels are the stock, as far as is known."""
+        self.sources: dict[str, SourceState] = {}
+        """What readers were told of each of them."""
+        self._audiences = Audiences()
+        self._by_agent: dict[str, set[Reader]] = {}
 
     @property
     def is_idle(self) -> bool:
@@ -201,12 +58,12 @@ class Tail:
     @property
     def audiences(self) -> list[Audience]:
         """Everyone who is up to date."""
-        return list(self._audiences.values())
+        return self._audiences.all()
 
     @property
     def readers(self) -> list[Reader]:
         """Everyone."""
-        return [*self.catching_up, *(reader for one in self._audiences.values() for reader in one.readers)]
+        return [*self.catching_up, *(reader for one in self._audiences.all() for reader in one.readers)]
 
     def publish(self, entries: list[FeedEntry], *, asof_ms: int | None, now_ms: int) -> None:
         """Advance over entries that continue ``position`` and tell their audiences.
@@ -223,11 +80,12 @@ class Tail:
         if not entries:
             return
         answers = rules.latest(entries)
-        for reader in self.catching_up:
+        for reader in tuple(self.catching_up):
             reader.note(answers)
-        serialized: dict[tuple[str, ViewClass], frames.Item] = {}
-        for audience in self._watching(answers):
-            self._tell(audience, answers, serialized, now_ms)
+        serialized: Serialized = {}
+        for audience, found in self._audiences.hits(answers).items():
+            self._tell(audience, found, serialized, now_ms)
+        self._tell_own(entries)
 
     def vouch(self, seq: int, asof_ms: int) -> None:
         """Use what a snapshot or replay has found: at ``asof_ms`` the feed ended with ``seq``.
@@ -242,46 +100,81 @@ class Tail:
         if self.position >= seq:
             self.asof_ms = max(self.asof_ms, asof_ms)
 
+    def judge(self, now_ms: int) -> None:
+        """Notice that nothing has been verified for long, or is again, and let everybody know at once."""
+        is_degraded = rules.is_degraded(self.asof_ms, now_ms)
+        if is_degraded is not self.is_degraded:
+            self.is_degraded = is_degraded
+            for audience in self._audiences.all():
+                audience.beat_due_ms = now_ms
+
+    async def tell_sources(self, moved: Sequence[SourceState], turns: Turns) -> None:
+        """Tell everyone who is up to date how far these accounts are known."""
+        self.sources |= {one.account: one for one in moved}
+        told: dict[Framing, bytes] = {}
+        for audience in self._audiences.all():
+            framing = audience.lens.framing
+            data = told.get(framing)
+            if data is None:
+                data = told[framing] = frames.sources(audience.lens, moved)
+            for reader in tuple(audience.readers):
+                if reader in audience.readers and not reader.is_full:
+                    reader.write(data)
+                    count("source", len(moved))
+                await turns.next()
+
+    def enroll(self, reader: Reader) -> None:
+        """Have changes noted for a reader from now on."""
+        self.catching_up.add(reader)
+        self._by_agent.setdefault(reader.agent, set()).add(reader)
+
     def join(self, reader: Reader, now_ms: int) -> None:
         """Put a reader that has everything up to ``position`` among its audience."""
-        lens = reader.lens
-        audience = self._audiences.get(lens)
-        if audience is None:
-            audience = Audience(lens, self.position, now_ms)
-            self._index(audience)
+        audience = self._audiences.open(reader.lens, self.position, now_ms)
         self.catching_up.discard(reader)
-        reader.changed.clear()
+        reader.forget_owed()
+        reader.is_stalled = False
         reader.lens = audience.lens
         audience.readers.add(reader)
+        if self.sources:
+            # Also one that was told before: it may have missed what was said while it stood aside.
+            reader.write(frames.sources(reader.lens, self.sources.values()))
+            count("source", len(self.sources))
 
-    def drop(self, reader: Reader) -> None:
-        """Forget a reader; nothing happens when it is already forgotten."""
-        self.catching_up.discard(reader)
-        audience = self._audiences.get(reader.lens)
-        if audience is not None:
-            audience.readers.discard(reader)
-            if not audience.readers:
-                self._unindex(audience)
-        reader.finish()
+    def stall(self, reader: Reader) -> None:
+        """Write no more to a reader that takes too little, and note what it is owed."""
+        reader.is_stalled = True
+        metrics.feed_stalls.inc()
+        self._put_aside(reader)
+
+    def renew(self, reader: Reader, lens: Lens) -> None:
+        """Have a reader see through another lens from here on, in order with what it is told."""
+        reader.next_lens = lens
+        self._put_aside(reader)
 
     def change_lens(self, reader: Reader, lens: Lens, reason: ResetReason) -> None:
         """Have one reader start anew and see everything through another lens."""
-        audience = self._audiences.get(reader.lens)
-        if audience is not None:
-            audience.readers.discard(reader)
-            if not audience.readers:
-                self._unindex(audience)
-        reader.lens = lens
+        self._audiences.leave(reader)
+        reader.look_through(lens)
         if not reader.ended:
             self.catching_up.add(reader)
             reader.interrupt(reason)
 
+    def drop(self, reader: Reader) -> None:
+        """Forget a reader; nothing happens when it is already forgotten."""
+        self.catching_up.discard(reader)
+        self._audiences.leave(reader)
+        theirs = self._by_agent.get(reader.agent)
+        if theirs is not None:
+            theirs.discard(reader)
+            if not theirs:
+                del self._by_agent[reader.agent]
+        reader.finish()
+
     def restart(self, head: Position, asof_ms: int, reason: ResetReason) -> None:
         """Go on from another position or history: everyone has to start anew."""
         readers = self.readers
-        for audience in self.audiences:
-            self._unindex(audience)
-            audience.readers.clear()
+        self._audiences.clear()
         self.epoch, self.position, self.seen = head.epoch, head.feed_seq, head.seq
         self.asof_ms, self.last_entry = asof_ms, None
         self._vouched = (self.position, asof_ms)
@@ -289,52 +182,45 @@ class Tail:
         for reader in readers:
             reader.interrupt(reason)
 
-    def _watching(self, answers: Iterable[str]) -> list[Audience]:
-        found = {one: None for sku in answers for one in self._by_sku.get(sku, ())}
-        return [*self._by_prefix.values(), *found]
+    def _put_aside(self, reader: Reader) -> None:
+        audience = self._audiences.leave(reader)
+        if audience is not None:
+            self.catching_up.add(reader)
+            reader.stand_aside(audience.covered)
 
     def _tell(
-        self,
-        audience: Audience,
-        answers: dict[str, Answer],
-        serialized: dict[tuple[str, ViewClass], frames.Item],
-        now_ms: int,
+        self, audience: Audience, changed: Sequence[Answer], serialized: Serialized, now_ms: int
     ) -> None:
-        about = audience.lens.view
-        chosen: list[frames.Item] = []
-        for answer in rules.matching(audience.lens.filter, answers):
-            known = serialized.get((answer.sku, about))
-            if known is None:
-                known = serialized[answer.sku, about] = frames.item(answer, about)
-            chosen.append(known)
-        if not chosen:
-            return
-        cover = (audience.covered, self.position)
-        data = frames.upd(audience.lens, self.epoch, cover, self.asof_ms, chosen)
+        lens = audience.lens
+        cover = Cover(audience.covered, self.position, self.asof_ms, self.is_degraded)
+        if lens.mode is Mode.INV:
+            data = frames.upd(lens, self.epoch, cover, (), [(one.sku, one.ver) for one in changed])
+        else:
+            items = [_item(one, lens.view, serialized) for one in changed]
+            data = frames.upd(lens, self.epoch, cover, items)
         audience.covered = self.position
-        audience.beat_due_ms = now_ms + audience.lens.hb_ms
+        audience.beat_due_ms = now_ms + lens.hb_ms
         audience.write("upd", data)
 
-    def _index(self, audience: Audience) -> None:
-        lens = audience.lens
-        self._audiences[lens] = audience
-        if not lens.filter.skus:
-            self._by_prefix[lens] = audience
-        for sku in lens.filter.skus:
-            self._by_sku.setdefault(sku, set()).add(audience)
-
-    def _unindex(self, audience: Audience) -> None:
-        lens = audience.lens
-        self._audiences.pop(lens, None)
-        self._by_prefix.pop(lens, None)
-        for sku in lens.filter.skus:
-            others = self._by_sku.get(sku)
-            if others is not None:
-                others.discard(audience)
-                if not others:
-                    del self._by_sku[sku]
+    def _tell_own(self, entries: Sequence[FeedEntry]) -> None:
+        """Tell agents of their own holds, each only its own; what everyone is told is not touched."""
+        own: dict[Reader, dict[str, int]] = {}
+        for entry in entries:
+            for agent in entry.whose:
+                for reader in self._by_agent.get(agent, ()):
+                    if rules.lets_through(reader.lens.filter, entry.answer.sku):
+                        own.setdefault(reader, {})[entry.answer.sku] = entry.answer.ver
+        for reader, versions in own.items():
+            if reader in self.catching_up:
+                reader.own |= versions
+                continue
+            cover = Cover(self.position, self.position, self.asof_ms, self.is_degraded)
+            reader.write(frames.upd(reader.lens, self.epoch, cover, (), list(versions.items())))
+            count("upd", 1)
 
 
-def count(kind: str, frames_written: int) -> None:
-    """Count frames written to connections."""
-    _FRAMES[kind].inc(frames_written)
+def _item(answer: Answer, about: ViewClass, serialized: Serialized) -> frames.Item:
+    known = serialized.get((answer.sku, about))
+    if known is None:
+        known = serialized[answer.sku, about] = frames.item(answer, about)
+    return known

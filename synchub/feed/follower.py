@@ -8,35 +8,46 @@ heartbeats go on and ``asof`` stands still.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError
 
 from synchub import metrics
-from synchub.errors import StoreUnavailable
+from synchub.errors import Fault, StoreUnavailable
 from synchub.feed import rules, store
+from synchub.feed.audiences import Turns
 from synchub.feed.fanout import Tail
 from synchub.feed.model import Health, ResetReason
 from synchub.history import operations as history
 from synchub.keyspace import MerchantKeys
 from synchub.kit.clock import monotonic_ms, now_ms
+from synchub.kit.tasks import is_ending
 from synchub.logs import get_logger
 from synchub.redis import LOST, open_redis
+from synchub.stock import operations as stock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import redis.asyncio as aioredis
 
+    from synchub.feed.followed_sets import FollowedSets
     from synchub.lua import Executes
     from synchub.redis import Part
     from synchub.settings import Settings
     from synchub.stock.model import FeedEntry, Position
 
 BEAT_TICK_S: Final = 0.02
+SOURCES_EVERY_S: Final = 1.0
+"""How often it is looked whether accounts are heard."""
+SOURCE_ROUNDS: Final = 5
+"""Looks after which readers are told when accounts were heard, if nothing else is to be told of them."""
 PROOF_EVERY_MS: Final = 1000
 """How often the name and length of each history are checked without cause."""
+PROOFS_MAX: Final = 3
+"""Tries to find the process and the store in one history."""
 PAUSE_FIRST_S: Final = 0.05
 PAUSE_MAX_S: Final = 1.0
 
@@ -48,8 +59,9 @@ _log = get_logger(part="feed")
 class FeedFollower:
     """Reads, checks that nothing is missing, publishes."""
 
-    def __init__(self, settings: Settings, redis: Executes) -> None:
+    def __init__(self, settings: Settings, redis: Executes, sets: FollowedSets) -> None:
         self._redis = redis
+        self._sets = sets
         self._settings = settings.feed
         self._hub_settings = settings
         self._client = open_redis(settings.redis, blocking_ms=settings.feed.read_block_ms, connections_max=2)
@@ -87,6 +99,8 @@ class FeedFollower:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._follow(), name="feed-follower")
                 tasks.create_task(self._beat(), name="feed-heartbeats")
+                tasks.create_task(self._watch_sources(), name="feed-sources")
+                tasks.create_task(self._sets.run(), name="feed-sets")
         finally:
             self.is_running = False
             await self._client.aclose()
@@ -111,6 +125,25 @@ class FeedFollower:
     async def settled(self) -> None:
         """Return at once, or when the store answers again and has been checked for losses."""
         await self._fresh.wait()
+
+    async def proven_head(self, tail: Tail) -> tuple[Position, int]:
+        """Return the head, read in the tail's own history, and the oldest position that can be continued.
+
+        Raises:
+            StoreUnavailable, OutcomeUnknown: the store could not be read, or is in another history still.
+        """
+        keys = MerchantKeys(tail.merchant)
+        for _ in range(PROOFS_MAX):
+            seen = tail.seen
+            head = await stock.read_head(self._redis, keys)
+            oldest = await store.read_oldest(self._redis, keys)
+            if head.epoch == tail.epoch and head.seq >= seen:
+                tail.seen = max(tail.seen, head.seq)
+                return head, head.feed_seq if oldest is None else oldest
+            # Either the store or this process is in another history; the proof finds out which.
+            await self.prove()
+        msg = "The feed is settling after a change of the store."
+        raise StoreUnavailable(msg, retry_after_s=1)
 
     async def prove(self) -> None:
         """Return after every history has been checked against the store.
@@ -153,13 +186,20 @@ class FeedFollower:
     async def _read(self) -> None:
         tails = {MerchantKeys(name).feed: (tail, tail.position) for name, tail in self._tails.items()}
         limit = self._settings.read_max
+        sets = {MerchantKeys(name).feed_set_changes: name for name in self._sets.positions}
         sent_ms = monotonic_ms()
         news = await store.read_news(
             self._client,
             {key: position for key, (_, position) in tails.items()},
             block_ms=self._settings.read_block_ms,
             limit=limit,
+            others={key: self._sets.positions[name] for key, name in sets.items()},
         )
+        for key, name in sets.items():
+            if changes := news.get(key):
+                self._sets.noticed(
+                    name, changes[-1][0].decode(), [entry[b"id"].decode() for _, entry in changes]
+                )
         for key, (tail, _) in tails.items():
             raw = news.get(key, [])
             await self._advance(tail, raw, None if len(raw) >= limit else sent_ms)
@@ -220,14 +260,50 @@ class FeedFollower:
         tail.restart(head, asof_ms, reason)
 
     async def _beat(self) -> None:
-        while True:
+        turns = Turns()
+        while not is_ending():
             now = monotonic_ms()
             for tail in self.tails:
+                tail.judge(now)
                 for audience in tail.audiences:
                     if now >= audience.beat_due_ms:
                         audience.beat_due_ms = now + audience.lens.hb_ms
-                        await audience.beat(tail.epoch, tail.position, tail.asof_ms)
+                        await audience.beat(
+                            tail.epoch,
+                            tail.position,
+                            tail.asof_ms,
+                            is_degraded=tail.is_degraded,
+                            turns=turns,
+                        )
             await asyncio.sleep(BEAT_TICK_S)
+
+    async def _watch_sources(self) -> None:
+        """Tell readers when an account falls silent or is back, and now and then when it was heard."""
+        turns, rounds = Turns(), 0
+        while not is_ending():
+            tails = self.tails
+            await asyncio.gather(*(self._read_sources(tail) for tail in tails))
+            for tail in tails:
+                states = [
+                    rules.source_state(
+                        one.account,
+                        one.heard_ms,
+                        max_age_ms=one.max_age_ms,
+                        wall_ms=now_ms(),
+                        monotonic_ms=monotonic_ms(),
+                    )
+                    for one in tail.heard
+                ]
+                moved = rules.moved_sources(tail.sources, states, also_times=rounds % SOURCE_ROUNDS == 0)
+                if moved:
+                    await tail.tell_sources(moved, turns)
+            rounds += 1
+            await asyncio.sleep(SOURCES_EVERY_S)
+
+    async def _read_sources(self, tail: Tail) -> None:
+        # What was heard last is kept while the store does not answer: it grows older all the same.
+        with contextlib.suppress(Fault):
+            tail.heard = await store.read_sources(self._redis, MerchantKeys(tail.merchant))
 
     def _forget_idle(self) -> None:
         for merchant in [name for name, tail in self._tails.items() if tail.is_idle]:

@@ -2,7 +2,8 @@
 
 A reader is registered before anything is read for it, so nothing that happens
 meanwhile can be missed: changes are noted while it catches up, and told in one
-frame before it joins its audience.
+frame before it joins its audience. The same happens to a reader that takes too
+little, and to those whose set has changed.
 """
 
 from __future__ import annotations
@@ -10,16 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from synchub import metrics
-from synchub.errors import RateLimited, StoreUnavailable
-from synchub.feed import frames, rules, store
+from synchub.feed import frames, rules
 from synchub.feed.catch_up import CatchUp
-from synchub.feed.fanout import Reader, count
+from synchub.feed.changes import Changes, Page, Waiter
+from synchub.feed.followed_sets import FollowedSets
 from synchub.feed.follower import FeedFollower
 from synchub.feed.model import (
     ByeReason,
@@ -29,14 +29,15 @@ from synchub.feed.model import (
     Framing,
     Health,
     Lens,
+    Mode,
     ResetReason,
     ViewClass,
 )
-from synchub.keyspace import MerchantKeys
-from synchub.stock import operations as stock
+from synchub.feed.readers import Reader, count
+from synchub.feed.seats import Seats
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from synchub.lua import Executes
     from synchub.policies.model import Terms
@@ -46,8 +47,6 @@ RETRY_MS: Final = 1000
 """Middle of the pause a reader is asked to make before it comes back; each is told its own."""
 AGE_SPREAD: Final = 0.2
 DRAIN_STEP_S: Final = 0.01
-PROOFS_MAX: Final = 3
-"""Tries to find the process and the store in one history while greeting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +77,13 @@ class Feed:
         self._decisions = decisions
         self._redis = redis
         self._settings = settings
-        self._follower = FeedFollower(settings, redis)
+        self._sets = FollowedSets(redis, settings.feed)
+        self._sets.on_changed = self._change_set
+        self._follower = FeedFollower(settings, redis, self._sets)
         self._catch_up = CatchUp(redis, settings.feed, self._follower)
+        self._changes = Changes(redis, settings.feed, self._follower)
         self._readers: dict[Reader, tuple[str, str]] = {}
-        self._seats: Counter[tuple[str, str]] = Counter()
-        self._taken = 0
-        self._is_draining = False
+        self._seats = Seats(settings.feed)
 
     @property
     def readers(self) -> int:
@@ -109,41 +109,27 @@ class Feed:
         await self._follower.run()
 
     def query(
-        self, chosen: Filter, *, bound_ms: int | None, cursor: str, tier: str, channel: str | None
+        self,
+        chosen: Filter,
+        *,
+        bound_ms: int | None,
+        cursor: str,
+        tier: str,
+        channel: str | None,
+        mode: Mode = Mode.UPD,
     ) -> FeedQuery:
         """Turn checked parts of a request into a query, granting the bound."""
         bound = rules.granted_bound(bound_ms, self._settings.feed.bound_ms)
-        return FeedQuery(filter=chosen, bound_ms=bound, cursor=cursor, tier=tier, channel=channel)
+        return FeedQuery(filter=chosen, bound_ms=bound, cursor=cursor, tier=tier, channel=channel, mode=mode)
 
-    @contextlib.contextmanager
-    def seat(self, merchant: str, agent: str) -> Iterator[None]:
+    def seat(self, merchant: str, agent: str) -> contextlib.AbstractContextManager[None]:
         """Count a connection as long as it lasts.
 
         Raises:
-            RateLimited: the process or the agent has as many as it may.
+            RateLimited: the process, the merchant or the agent has as many as it may.
             StoreUnavailable: the process is stopping.
         """
-        limits = self._settings.feed
-        if self._is_draining:
-            msg = "This process is stopping; connect again."
-            raise StoreUnavailable(msg, retry_after_s=1)
-        if self._taken >= limits.readers_max:
-            msg = "This process has as many feed readers as it may."
-            raise RateLimited(msg, retry_after_s=5)
-        if self._seats[merchant, agent] >= limits.readers_per_agent:
-            msg = f"This key already has {limits.readers_per_agent} feed connections here."
-            raise RateLimited(msg, retry_after_s=5)
-        self._taken += 1
-        self._seats[merchant, agent] += 1
-        metrics.feed_readers.set(self._taken)
-        try:
-            yield
-        finally:
-            self._taken -= 1
-            self._seats[merchant, agent] -= 1
-            if not self._seats[merchant, agent]:
-                del self._seats[merchant, agent]
-            metrics.feed_readers.set(self._taken)
+        return self._seats.taken(merchant, agent)
 
     @contextlib.asynccontextmanager
     async def registered(
@@ -152,26 +138,64 @@ class Feed:
         """Have changes noted for a new connection from now on, until the block is left.
 
         Raises:
-            StoreUnavailable, OutcomeUnknown: the merchant's head could not be read.
+            NotFound: the agent has no such set.
+            StoreUnavailable, OutcomeUnknown: the merchant's head, or the set, could not be read.
         """
-        tail = await self._follower.tail(merchant)
-        reader = Reader(
-            transport,
-            self._lens(merchant, query, framing),
-            tail,
-            limit_bytes=self._settings.feed.buffer_max_bytes,
-            retry_ms=_spread(RETRY_MS, 0.5),
-        )
-        tail.catching_up.add(reader)
-        self._readers[reader] = (merchant, agent)
-        age_s = _spread(self._settings.feed.connection_age_ms, AGE_SPREAD) / 1000
-        ending = asyncio.get_running_loop().call_later(age_s, reader.end, ByeReason.LIMIT)
-        try:
-            yield reader
-        finally:
-            ending.cancel()
-            tail.drop(reader)
-            del self._readers[reader]
+        async with self._followed(merchant, agent, query.filter.set_id):
+            tail = await self._follower.tail(merchant)
+            limits = self._settings.feed
+            reader = Reader(
+                transport,
+                self._lens(merchant, query, framing),
+                tail,
+                agent=agent,
+                limit_bytes=limits.buffer_max_bytes,
+                owed_max=limits.owed_max,
+                retry_ms=_spread(RETRY_MS, 0.5),
+            )
+            # So that waiting for it to drain begins and ends with what a reader may leave unread.
+            transport.set_write_buffer_limits(high=limits.buffer_max_bytes)
+            tail.enroll(reader)
+            self._readers[reader] = (merchant, agent)
+            age_s = _spread(self._settings.feed.connection_age_ms, AGE_SPREAD) / 1000
+            ending = asyncio.get_running_loop().call_later(age_s, reader.end, ByeReason.LIMIT)
+            try:
+                yield reader
+            finally:
+                ending.cancel()
+                tail.drop(reader)
+                del self._readers[reader]
+
+    @contextlib.asynccontextmanager
+    async def waiting(self, merchant: str, agent: str, query: FeedQuery) -> AsyncIterator[Waiter]:
+        """Have a poll woken by what changes from now on, until the block is left.
+
+        Raises:
+            NotFound: the agent has no such set.
+            StoreUnavailable, OutcomeUnknown: the merchant's head, or the set, could not be read.
+        """
+        async with self._followed(merchant, agent, query.filter.set_id):
+            tail = await self._follower.tail(merchant)
+            waiter = Waiter(self._lens(merchant, query, Framing.SSE_PLAIN), tail, agent=agent)
+            tail.enroll(waiter)
+            self._readers[waiter] = (merchant, agent)
+            try:
+                yield waiter
+            finally:
+                tail.drop(waiter)
+                del self._readers[waiter]
+
+    async def poll(self, waiter: Waiter, since: str, *, limit: int, until_ms: float) -> Page:
+        """Answer a poll with what has changed after ``since``, or without it with everything.
+
+        Waits for a change until the monotonic time given. Repeatable: the same question is answered
+        with the same changes or newer ones.
+
+        Raises:
+            CursorTooOld: the position cannot be continued.
+            StoreUnavailable, OutcomeUnknown: the store could not be read.
+        """
+        return await self._changes.poll(waiter, since, limit=limit, until_ms=until_ms)
 
     async def greet(self, reader: Reader, query: FeedQuery, *, started_ms: int) -> Greeting:
         """Decide how a registered reader gets up to date; nothing is written yet.
@@ -181,20 +205,7 @@ class Feed:
         Raises:
             StoreUnavailable, OutcomeUnknown: the store could not be read.
         """
-        keys = MerchantKeys(reader.tail.merchant)
-        for _ in range(PROOFS_MAX):
-            seen = reader.tail.seen
-            head = await stock.read_head(self._redis, keys)
-            oldest = await store.read_oldest(self._redis, keys)
-            if head.epoch == reader.tail.epoch and head.seq >= seen:
-                break
-            # Either the store or this process is in another history; the follower finds out which.
-            await self._follower.prove()
-        else:
-            msg = "The feed is settling after a change of the store."
-            raise StoreUnavailable(msg, retry_after_s=1)
-        reader.tail.seen = max(reader.tail.seen, head.seq)
-        oldest = head.feed_seq if oldest is None else oldest
+        head, oldest = await self._follower.proven_head(reader.tail)
         cursor = rules.read_cursor(query.cursor)
         reset = None
         if query.cursor:
@@ -220,35 +231,49 @@ class Feed:
         count("hello", 1)
         if greeting.reset is not None:
             reader.interrupt(greeting.reset)
-        joined = greeting.cursor is not None and await self._catch_up.replay(reader, greeting.cursor, drain)
+        if greeting.cursor is not None:
+            await self._catch_up.replay(reader, greeting.cursor, drain)
         while not reader.ended:
-            if not joined:
+            if reader.seq is None:
                 self._tell_reset(reader)
-                joined = await self._catch_up.snapshot(reader, drain)
+                await self._catch_up.snapshot(reader, drain)
+            elif reader in reader.tail.catching_up:
+                await self._catch_up.settle(reader, drain)
             else:
-                await reader.interruption()
-                joined = False
+                await reader.turn()
 
-    def dismiss(self, merchant: str, agent: str, reason: ByeReason = ByeReason.AUTH) -> int:
-        """End every connection of one agent, for example when its key is revoked."""
+    def dismiss(
+        self,
+        merchant: str,
+        agent: str,
+        reason: ByeReason = ByeReason.AUTH,
+        *,
+        reconnect: bool | None = None,
+    ) -> int:
+        """End an agent's connections: its key is revoked, or (``reconnect``) may see something else."""
         theirs = [reader for reader, owner in self._readers.items() if owner == (merchant, agent)]
         for reader in theirs:
-            reader.end(reason)
+            reader.end(reason, reconnect=reconnect)
         return len(theirs)
 
     def renew_views(self, merchant: str) -> None:
-        """Show the merchant's readers everything anew, because it has decided otherwise about them."""
+        """Show the merchant's readers everything anew, because it has decided otherwise about them.
+
+        Readers of versions that name their SKUs are told that all of these may be another now.
+        """
         renewed: dict[Lens, Lens] = {}
         for reader in [one for one in self._readers if one.tail.merchant == merchant]:
-            old = reader.lens
+            old = reader.next_lens or reader.lens
             if old not in renewed:
-                view = self._view(merchant, old.view.tier, old.view.channel)
-                renewed[old] = replace(old, view=view, fingerprint=rules.fingerprint(old.filter, view))
-            reader.tail.change_lens(reader, renewed[old], ResetReason.POLICY)
+                renewed[old] = _other(old, old.filter, self._view(merchant, old.view.tier, old.view.channel))
+            if old.mode is Mode.INV and old.filter.is_list and reader.seq is not None:
+                reader.tail.renew(reader, renewed[old])
+            else:
+                reader.tail.change_lens(reader, renewed[old], ResetReason.POLICY)
 
     async def drain(self, within_ms: int) -> None:
         """Take no new readers and send the present ones away, spread over the time given."""
-        self._is_draining = True
+        self._seats.close()
         leaving = list(self._readers)
         random.shuffle(leaving)
         steps = max(1, int(within_ms / 1000 / DRAIN_STEP_S))
@@ -260,14 +285,44 @@ class Feed:
             if start + per_step < len(leaving):
                 await asyncio.sleep(pause_s)
 
+    def _change_set(self, merchant: str, set_id: str, chosen: Filter | None) -> None:
+        """Tell those who follow a set what it has gained and lost, or send them away when it is gone."""
+        renewed: dict[Lens, Lens] = {}
+        for reader in [one for one in self._readers if one.tail.merchant == merchant]:
+            old = reader.next_lens or reader.lens
+            if old.filter.set_id != set_id:
+                continue
+            if chosen is None:
+                reader.end(ByeReason.AUTH)
+                continue
+            if old not in renewed:
+                renewed[old] = _other(old, chosen, old.view)
+            reader.tail.renew(reader, renewed[old])
+
+    @contextlib.asynccontextmanager
+    async def _followed(self, merchant: str, agent: str, set_id: str) -> AsyncIterator[None]:
+        """Keep a set up to date as long as it is followed; without an id nothing is done."""
+        if not set_id:
+            yield
+            return
+        await self._sets.take(merchant, agent, set_id)
+        try:
+            yield
+        finally:
+            self._sets.give_back(merchant, set_id)
+
     def _lens(self, merchant: str, query: FeedQuery, framing: Framing) -> Lens:
         view = self._view(merchant, query.tier, query.channel)
+        chosen = query.filter
+        if chosen.set_id:
+            chosen = self._sets.current(merchant, chosen.set_id)
         return Lens(
-            filter=query.filter,
+            filter=chosen,
             view=view,
             hb_ms=rules.heartbeat_ms(query.bound_ms),
             framing=framing,
-            fingerprint=rules.fingerprint(query.filter, view),
+            fingerprint=rules.fingerprint(chosen, view, query.mode),
+            mode=query.mode,
         )
 
     def _view(self, merchant: str, tier: str, channel: str | None) -> ViewClass:
@@ -287,6 +342,10 @@ class Feed:
             reader.write(frames.reset(reader.lens, reader.tail.epoch, reason))
             metrics.feed_resets.labels(reason.value).inc()
             count("reset", 1)
+
+
+def _other(lens: Lens, chosen: Filter, view: ViewClass) -> Lens:
+    return replace(lens, filter=chosen, view=view, fingerprint=rules.fingerprint(chosen, view, lens.mode))
 
 
 def _terms_of(decided: Decisions, merchant: str, tier: str, channel: str | None, sku: str) -> Terms:

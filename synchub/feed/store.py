@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from synchub import lua
+from synchub.feed.model import Heard
 from synchub.stock.model import Position
 from synchub.stock.rules import feed_entry_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import redis.asyncio as aioredis
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from synchub.stock.model import FeedEntry
 
 RENEW_EPOCH = lua.load("renew_epoch")
+_AUTHORITY: Final = b"A|"
 EPOCH_BYTES: Final = 12
 """Random bytes in a history's name: two never meet."""
 
@@ -55,13 +59,19 @@ async def read_range(
 
 
 async def read_news(
-    client: aioredis.Redis, positions: dict[str, int], *, block_ms: int, limit: int
+    client: aioredis.Redis,
+    positions: dict[str, int],
+    *,
+    block_ms: int,
+    limit: int,
+    others: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, list[RawEntry]]:
     """Wait for entries after these positions (feed key to sequence); absent keys have none.
 
-    A list of ``limit`` entries may have been cut short.
+    ``others`` are further streams with the last known id of each. A list of ``limit``
+    entries may have been cut short.
     """
-    streams: Any = {key: f"{seq}-0" for key, seq in positions.items()}
+    streams: Any = {key: f"{seq}-0" for key, seq in positions.items()} | dict(others)
     reply = cast("list[list[Any]]", await client.xread(streams, count=limit, block=block_ms))
     return {key.decode(): entries for key, entries in reply}
 
@@ -79,6 +89,27 @@ async def read_proofs(
         (_position(head), found[0][1] if found else None)
         for head, found in zip(answers[::2], answers[1::2], strict=True)
     ]
+
+
+async def read_sources(redis: Executes, keys: MerchantKeys) -> tuple[Heard, ...]:
+    """Return when each account was last heard whose levels are the stock, by name."""
+    roles, heard, marks = map(
+        _fields,
+        await asyncio.gather(
+            redis.execute("HGETALL", keys.roles),
+            redis.execute("HGETALL", keys.heard),
+            redis.execute("HGETALL", keys.watermarks),
+        ),
+    )
+    return tuple(
+        Heard(
+            account=account.decode(),
+            heard_ms=max(int(heard.get(account, 0)), int(marks.get(account, 0))),
+            max_age_ms=int(row.split(b"|")[2]),
+        )
+        for account, row in sorted(roles.items())
+        if row.startswith(_AUTHORITY)
+    )
 
 
 def parsed(raw: Iterable[RawEntry]) -> list[FeedEntry]:

@@ -19,10 +19,11 @@ from synchub.policies.operations import PolicyDirectory
 from synchub.redis import CoalescingRedis
 from synchub.settings import FeedSettings, RedisSettings, Settings
 from synchub.web.feed import feed_application
+from synchub.web.feed_sets import sets_application
 from synchub.web.problems import problems
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from aiohttp import ClientResponse
     from redis import Redis
@@ -44,8 +45,8 @@ class Store:
     feed_seq: int = 0
     vers: dict[str, int] = field(default_factory=dict)
 
-    def change(self, sku: str, ats: int = 10, **fields: object) -> int:
-        """Change one answer and return its sequence."""
+    def change(self, sku: str, ats: int = 10, *, whose: Sequence[str] = (), **fields: object) -> int:
+        """Change one answer, because of holds of some agents' or otherwise, and return its sequence."""
         self.seq += 1
         self.vers[sku] = self.vers.get(sku, 0) + 1
         keys = MerchantKeys(self.merchant)
@@ -66,6 +67,8 @@ class Store:
                 "asof": AS_OF_MS,
                 "t": 0,
             }
+            if whose:
+                entry["whose"] = SEPARATOR.join(whose)
             pipe.xadd(keys.feed, entry, id=f"{self.seq}-0")
             pipe.hset(keys.sku(sku), mapping={"answer": answer})
             pipe.zadd(keys.skus, {sku: 0})
@@ -184,6 +187,22 @@ class Site:
         headers = {"Authorization": f"Bearer {key}"} | ({"Last-Event-ID": last} if last else {})
         return await self.session.get(self.server.make_url(f"/v1/feed{query}"), headers=headers)
 
+    async def sets(
+        self, method: str, set_id: str = "", *, key: str = "acme.shopper", **body: Any
+    ) -> tuple[int, Any]:
+        """Ask for something about a set, and return the answer's status and JSON."""
+        address = self.server.make_url("/v1/feed/sets" + (f"/{set_id}" if set_id else ""))
+        headers = {"Authorization": f"Bearer {key}"}
+        async with self.session.request(method, address, headers=headers, json=body or None) as answer:
+            text = await answer.text()
+            return answer.status, json.loads(text) if text else None
+
+    async def new_set(self, *skus: str, key: str = "acme.shopper") -> str:
+        """Make a set and return its id."""
+        status, told = await self.sets("POST", key=key, skus=list(skus))
+        assert status == 201, told
+        return str(told["set"])
+
 
 @dataclass(frozen=True)
 class Caller:
@@ -224,6 +243,7 @@ async def serving_feed(redis_url: str, **feed_settings: int) -> AsyncIterator[Si
         await decisions.refresh(merchant)
 
     app = web.Application(middlewares=[problems])
+    app.add_subapp("/v1/feed/sets", sets_application(client, settings, identify))
     app.add_subapp("/v1/", feed_application(feed, identify, skus_max=settings.feed.skus_max))
     running = asyncio.create_task(feed.run())
     try:

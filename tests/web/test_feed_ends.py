@@ -185,7 +185,10 @@ class TestLeaving:
     async def test_a_reader_that_takes_nothing_is_sent_away_and_others_go_on(
         self, redis_url: str, store: Store
     ) -> None:
-        async with serving_feed(redis_url, buffer_max_bytes=8192) as site, site.connect() as client:
+        async with (
+            serving_feed(redis_url, buffer_max_bytes=8192, owed_max_ms=300) as site,
+            site.connect() as client,
+        ):
             await client.caught_up()
             stuck = stuck_connection(site.server.port or 0)
             try:
@@ -277,7 +280,9 @@ class TestRefusals:
         "query",
         [
             "?sku=A&prefix=A",
-            "?mode=inv",
+            "?mode=both",
+            "?set=a&sku=A",
+            "?set=a%0Ab",
             "?bound_ms=fast",
             "?bound_ms=-1",
             "?sku=",
