@@ -13,7 +13,7 @@ LOCK_VENV := .venv-lock
 UV_VERSION := 0.13.8
 
 # Folders that exist; benchmarks may be left out of a distribution.
-CODE := $(wildcard synchub connectors workers tests benchmarks)
+CODE := $(wildcard synchub connectors workers clients/python docs/examples tests benchmarks)
 
 .PHONY: help run test check lint types imports format docs bench campaign witness mutants lock clean
 

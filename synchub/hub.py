@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from synchub.accounts.directory import Directory
 from synchub.accounts.vault import Vault
+from synchub.availability.asking import Questions
 from synchub.connector_kit.discovery import discover
 from synchub.decisions.operations import DecisionLog
 from synchub.errors import SynchubError
@@ -56,6 +57,8 @@ class Hub:
     history: Historian
     granter: Granter
     """Decides on holds, those of one moment in one step."""
+    questions: Questions
+    """Reads for agents who ask, in the same way."""
 
 
 @contextlib.asynccontextmanager
@@ -80,6 +83,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     policies.on_moved = feed.renew_views
     directory.follow_policies = policies.follow
     directory.on_agent_gone = lambda agent: feed.dismiss(agent.merchant, agent.name)
+    directory.on_agent_changed = lambda agent: feed.dismiss(agent.merchant, agent.name, reconnect=True)
     try:
         async with directory.following(), history.watching(), decisions.writing():
             yield Hub(
@@ -96,6 +100,7 @@ async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
                 feed=feed,
                 history=history,
                 granter=Granter(redis, settings),
+                questions=Questions(redis),
             )
     finally:
         await finisher.close()

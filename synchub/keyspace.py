@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from synchub.errors import InvalidRequest
+from synchub.feed_keys import FEED_FAMILIES, FeedKeys
+from synchub.push_keys import PUSH_FAMILIES
 from synchub.script_keys import SCRIPT_FAMILIES, Family
 
 SEPARATOR: Final = "\x1f"
@@ -215,6 +217,13 @@ _WATERMARKS = _family(
     "until the account is removed",
     "account to the time up to which it is known to be complete",
 )
+_HEARD = _family(
+    "{merchant}:heard",
+    "hash",
+    "stock",
+    "until the account is removed",
+    "account to the time at which the newest delivery or read of it arrived that was applied",
+)
 _SEEN = _family(
     "{merchant}:seen:<day>",
     "set",
@@ -259,7 +268,7 @@ _FETCH_FAILURES = _family(
 )
 
 
-FAMILIES: Final = (*_families, *SCRIPT_FAMILIES)
+FAMILIES: Final = (*_families, *FEED_FAMILIES, *PUSH_FAMILIES, *SCRIPT_FAMILIES)
 """Every kind of key there is, for the documentation and the tests."""
 
 
@@ -304,18 +313,8 @@ def agents() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class MerchantKeys:
+class MerchantKeys(FeedKeys):
     """The keys of one merchant."""
-
-    merchant: str
-
-    @property
-    def tag(self) -> str:
-        """The hash tag with its colon, which starts every key of the merchant."""
-        return f"{{{self.merchant}}}:"
-
-    def _fixed(self, pattern: str) -> str:
-        return pattern.replace("{merchant}:", self.tag, 1)
 
     @property
     def head(self) -> str:
@@ -356,6 +355,11 @@ class MerchantKeys:
     def feed(self) -> str:
         """Changed answers."""
         return self._fixed(_FEED)
+
+    @property
+    def heard(self) -> str:
+        """When each account was last heard."""
+        return self._fixed(_HEARD)
 
     @property
     def locations(self) -> str:

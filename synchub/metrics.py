@@ -98,9 +98,39 @@ refetch_due: Final = _gauge("refetch_due", "Items waiting to be fetched", "conne
 feed_readers: Final = _gauge("feed_readers", "Connections that follow a feed in this process")
 feed_frames: Final = _counter("feed_frames_total", "Frames written to feed connections", "kind")
 feed_resets: Final = _counter("feed_resets_total", "Readers told to drop everything", "reason")
+feed_stalls: Final = _counter(
+    "feed_stalls_total", "Times that a reader was put aside because it took too little"
+)
 feed_byes: Final = _counter("feed_byes_total", "Feed connections ended by the hub", "reason")
+feed_refusals: Final = _counter(
+    "feed_refusals_total", "Feed connections refused because there were as many as there may be", "limit"
+)
+feed_polls: Final = _counter("feed_polls_total", "Polls for changes that were answered", "outcome")
+feed_tickets: Final = _counter(
+    "feed_tickets_total", "Tickets for browsers: given, used, or refused when they were presented", "outcome"
+)
 feed_lag_sequences: Final = _gauge(
     "feed_lag_sequences", "Changes not yet told, of the merchant furthest behind"
+)
+
+# Subscriptions
+subscriptions: Final = _gauge("subscriptions", "Subscriptions that this worker tells, by status", "status")
+subscriptions_refused: Final = _counter(
+    "subscriptions_refused_total", "Subscriptions not made because there are enough", "limit"
+)
+subscriptions_over: Final = _counter(
+    "subscriptions_over_total", "Subscriptions that were disabled, expired or ended", "reason"
+)
+push_attempts: Final = _counter("push_attempts_total", "Requests to endpoints of subscribers", "outcome")
+push_seconds: Final = _latency("push_seconds", "How long endpoints took to answer")
+push_in_flight: Final = _gauge("push_in_flight", "Requests to endpoints that have not been answered yet")
+push_breakers_open: Final = _gauge("push_breakers_open", "Endpoints that are not tried at present")
+push_truncated: Final = _counter(
+    "push_truncated_total", "Messages that told states because the changes were no longer known"
+)
+push_oldest: Final = _gauge(
+    "push_oldest_timestamp_seconds",
+    "Since when the endpoint that waits longest has been told nothing of what there is; 0: none waits",
 )
 
 # History
@@ -127,6 +157,14 @@ archive_dropped: Final = _counter(
 )
 decisions_noted: Final = _counter("decisions_total", "Decisions noted", "kind")
 decisions_dropped: Final = _counter("decisions_dropped_total", "Decisions lost because too many waited")
+
+# Availability
+questions_at_once: Final = Histogram(
+    "synchub_questions_at_once",
+    "Questions about stock read in one step of the store",
+    buckets=(1, 2, 4, 8, 16, 32),
+    registry=REGISTRY,
+)
 
 # Reservations
 grants_at_once: Final = Histogram(

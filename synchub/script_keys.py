@@ -43,6 +43,13 @@ SCRIPT_FAMILIES: Final = (
         holds="sales that are not final yet, by the time at which they become so",
     ),
     Family(
+        pattern="{merchant}:aliases",
+        type="hash",
+        owner="mappings",
+        lifetime="until an item has the name again",
+        holds="a SKU that all its items have left, to the SKU that the last of them became",
+    ),
+    Family(
         pattern="{merchant}:sku-holds:<sku>",
         type="sorted set",
         owner="reservations",

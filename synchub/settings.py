@@ -9,10 +9,11 @@ comes from the environment (``SYNCHUB_REDIS__URL``) before the file named by
 from __future__ import annotations
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -140,14 +141,72 @@ class FeedSettings(_Section):
     """Most items in one part of a snapshot."""
     skus_max: int = Field(default=1000, ge=1)
     """Most SKUs that one reader may name in its query."""
+    set_skus_max: int = Field(default=50_000, ge=1, le=200_000)
+    """Most SKUs of one set that readers follow by its id."""
+    sets_per_agent: int = Field(default=20, ge=1)
+    """Most sets that one agent may have."""
+    set_life_ms: int = Field(default=86_400_000, ge=1000)
+    """A set that nobody has used for so long is gone."""
     readers_max: int = Field(default=20_000, ge=1)
     """Most readers of one process."""
+    readers_per_merchant: int = Field(default=10_000, ge=1)
+    """Most readers of one merchant and process, whatever their keys."""
     readers_per_agent: int = Field(default=100, ge=1)
     """Most readers of one agent key and process."""
-    buffer_max_bytes: int = Field(default=1_048_576, ge=4096)
-    """A reader that lets more than this pile up is told `bye slow` and resumes from its cursor."""
+    wait_max_ms: int = Field(default=30_000, ge=0, le=120_000)
+    """Longest that a poll for changes may ask to wait for one."""
+    ticket_ttl_ms: int = Field(default=30_000, ge=1000, le=600_000)
+    """How long a browser's ticket can be used after it was given."""
+    tickets_per_agent: int = Field(default=200, ge=1, le=10_000)
+    """Most tickets that one agent key is given in the time that a ticket lives."""
+    buffer_max_bytes: int = Field(default=65_536, ge=4096)
+    """A reader that lets more than this pile up is written nothing more until it has taken most of it."""
+    owed_max_ms: int = Field(default=10_000, ge=100)
+    """A reader that takes nothing for so long while it is owed something is told `bye slow`."""
+    owed_max: int = Field(default=10_000, ge=1)
+    """Most SKUs that are noted for a slow reader of a prefix or of everything; beyond it `bye slow`."""
     connection_age_ms: int = Field(default=3_600_000, ge=1000)
     """A feed connection is ended after this long, give or take a fifth, so that keys and load move."""
+
+
+class SubscriptionSettings(_Section):
+    """What is pushed to addresses of agents."""
+
+    per_agent: int = Field(default=20, ge=1)
+    """Most subscriptions of one agent key, those included that have ended and are still shown."""
+    per_merchant: int = Field(default=500, ge=1, le=10_000)
+    """Most subscriptions of one merchant; one process tells all of them."""
+    in_all: int = Field(default=10_000, ge=1)
+    """Most subscriptions of the hub."""
+    skus_max: int = Field(default=1000, ge=1, le=10_000)
+    """Most SKUs that one subscription may name."""
+    grant_ms: int = Field(default=604_800_000, ge=1000)
+    """For how long a subscription is granted at most, and when it asks for no time."""
+    items_max: int = Field(default=100, ge=1, le=1000)
+    """Most items in one message; 100 stay below the 20 kB that receivers are used to."""
+    pending_max: int = Field(default=10_000, ge=1)
+    """Most untold SKUs in memory per subscription by prefix; beyond it they are looked up again."""
+    at_once: int = Field(default=100, ge=1, le=10_000)
+    """Most requests of one worker at once; endpoints that failed last have a quarter of them."""
+    timeout_ms: int = Field(default=5000, ge=50, le=60_000)
+    """An endpoint that has not answered by then has failed."""
+    retry_base_ms: int = Field(default=1000, ge=1)
+    """Longest first pause after a failure; it doubles, with full jitter."""
+    retry_max_ms: int = Field(default=3_600_000, ge=1)
+    """Longest pause between two attempts, also when the endpoint asks for a longer one."""
+    disable_after_ms: int = Field(default=432_000_000, ge=1)
+    """An endpoint that has taken nothing for so long is left alone until its subscription is renewed."""
+    attempts_kept: int = Field(default=100, ge=1, le=10_000)
+    """Newest lines of each subscription's log."""
+    private_targets: str = ""
+    """Networks that endpoints may lie in though they are not public (`10.1.0.0/16, fd00::/8`)."""
+
+    @field_validator("private_targets")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        for part in filter(None, map(str.strip, text.split(","))):
+            ip_network(part)
+        return text
 
 
 class RefetchSettings(_Section):
@@ -246,6 +305,7 @@ class Settings(BaseSettings):
     stock: StockSettings = StockSettings()
     reservations: ReservationSettings = ReservationSettings()
     feed: FeedSettings = FeedSettings()
+    subscriptions: SubscriptionSettings = SubscriptionSettings()
     refetch: RefetchSettings = RefetchSettings()
     archive: ArchiveSettings = ArchiveSettings()
     decisions: DecisionSettings = DecisionSettings()

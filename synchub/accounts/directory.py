@@ -69,6 +69,8 @@ class Directory:
         self._task: asyncio.Task[None] | None = None
         self.on_agent_gone: Callable[[Agent], object] | None = None
         """Told each agent that is no longer known, so that what it has open can be ended."""
+        self.on_agent_changed: Callable[[Agent], object] | None = None
+        """Told each agent that kept its key and may do something else with it, as it was before."""
         self.follow_policies: Callable[[Collection[str]], Awaitable[None]] | None = None
         """Told the merchants whose policies are to be read: all of them at first, then each edited one's."""
         self._merchants: set[str] = set()
@@ -89,6 +91,10 @@ class Directory:
         keys that exist.
         """
         return self._agents_by_hash.get(hash_of(key)) if is_key(key) else None
+
+    def find_by_hash(self, key_hash: str) -> Agent | None:
+        """Return whoever has the key of this hash, for what was made with a key and lasts as long as it."""
+        return self._agents_by_hash.get(key_hash)
 
     def accounts(self) -> tuple[AccountView, ...]:
         """Return all accounts that can be used, by name."""
@@ -204,6 +210,11 @@ class Directory:
         if self.on_agent_gone is not None:
             for key_hash in before.keys() - self._agents_by_hash.keys():
                 self.on_agent_gone(before[key_hash])
+        if self.on_agent_changed is not None:
+            for key_hash in before.keys() & self._agents_by_hash.keys():
+                now = self._agents_by_hash[key_hash]
+                if now is not before[key_hash] and _rights(now) != _rights(before[key_hash]):
+                    self.on_agent_changed(before[key_hash])
 
     def _opened(self, found: Collection[Account]) -> dict[str, AccountView]:
         views = {account.name: self._open(account) for account in found}
@@ -227,6 +238,11 @@ class Directory:
         if not self._is_lost:
             self._is_lost = True
             _log.warning("registry_lost", reason=str(problem))
+
+
+def _rights(agent: Agent) -> tuple[object, ...]:
+    """What decides what the agent may do and see; how often it may ask does not."""
+    return agent.merchant, agent.kind, agent.tier, agent.channels, agent.scopes
 
 
 def _without(known: Mapping[str, _Known], names: Collection[str]) -> dict[str, _Known]:

@@ -154,6 +154,7 @@ async def remove_role(redis: Executes, keys: MerchantKeys, account: str) -> None
     """Forget what the account counts for and up to when it was complete."""
     await redis.execute("HDEL", keys.roles, account)
     await redis.execute("HDEL", keys.watermarks, account)
+    await redis.execute("HDEL", keys.heard, account)
     await redis.execute("DEL", keys.refetch(account))
 
 

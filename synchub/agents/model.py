@@ -70,3 +70,11 @@ class Rate:
     """One request every so often, on average."""
     burst: int
     """Requests at once, after a pause."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limited:
+    """The agent has asked as often as it may; nothing was done."""
+
+    wait_us: int
+    """In how many microseconds there is room again."""

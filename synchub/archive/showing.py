@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from synchub.archive import rules
 from synchub.archive.folder import segments_of
+from synchub.archive.model import Log
+from synchub.ledger.rules import entry_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from synchub.archive.model import Entry, Header, Log
+    from synchub.archive.model import Entry, Header
+    from synchub.ledger.model import LedgerEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,22 @@ def read_archived(root: Path, wanted: Wanted) -> Iterator[Shown]:
         if header.last < wanted.first or (wanted.last is not None and header.first > wanted.last):
             continue
         yield from pick(folder.segment(number).entries, header.epoch, wanted, is_archived=True)
+
+
+def read_branches(root: Path, merchant: str, branch: int | None) -> Iterator[tuple[LedgerEntry, bool]]:
+    """Yield every archived entry of a ledger, and whether it belongs to a history that was given up.
+
+    ``branch`` is the sequence at which the store has left the last archived history; None: it has not.
+
+    Raises:
+        ChainBroken, FileNotFoundError: at the first segment that is damaged or missing.
+    """
+    folder = segments_of(root, merchant, Log.LEDGER)
+    found = [folder.header(number) for number in folder.numbers()]
+    for header, bound in zip(found, rules.lineage(found), strict=True):
+        upto = bound if branch is None else min(bound, branch)
+        for entry in folder.segment(header.number).entries:
+            yield entry_of(entry.seq, rules.fields_of(entry)), entry.seq > upto
 
 
 def pick(

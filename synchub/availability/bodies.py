@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from synchub.availability.model import State
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from synchub.policies.model import Terms
     from synchub.stock.model import Answer, Position
 
+TIMES_KEPT: Final = 4096
+"""Times in text that a process remembers: answers tell the same few again and again."""
 _OWING: Final = frozenset({State.BACKORDERED, State.RESERVED})
 
 Json = str | int | bool | None | list["Json"] | dict[str, "Json"]
@@ -69,6 +72,7 @@ def stock_body(told: Told) -> dict[str, Json]:
     return body
 
 
+@lru_cache(maxsize=TIMES_KEPT)
 def rfc3339(at_ms: int) -> str | None:
     """Write a time in UTC with milliseconds; 0 is no time."""
     if not at_ms:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 from synchub.availability import checksums, store
 from synchub.availability.bodies import Told
 from synchub.availability.model import State
-from synchub.availability.rules import restock, view
+from synchub.availability.rules import TTL_MAX_MS, restock, view
 from synchub.stock import operations as stock
 
 if TYPE_CHECKING:
-    from synchub.availability.model import Outlook
+    from synchub.availability.model import Outlook, View
     from synchub.keyspace import MerchantKeys
     from synchub.lua import Executes
     from synchub.policies.model import Terms
@@ -30,6 +30,10 @@ SUBSTITUTES_TRIED: Final = 8
 """Substitutes of one SKU that are looked at, in the catalogue's order."""
 SUBSTITUTES_READ: Final = 400
 """Substitutes that are read for one question; SKUs that come late in a long question may get none."""
+SHOWN_KEPT: Final = 4096
+"""Views that a process remembers: many ask for the same few SKUs."""
+
+_REMEMBERED: Final[dict[tuple[int, int, str, str, int], tuple[Answer, Terms, View, str]]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,30 +74,30 @@ class Verified:
 
 
 async def answer(
-    redis: Executes, asker: Asker, wanted: Mapping[str, int | None], *, lacks: Collection[str] = ()
+    redis: Executes,
+    asker: Asker,
+    wanted: Mapping[str, int | None],
+    reading: Reading,
+    *,
+    lacks: Collection[str] = (),
 ) -> Answers:
-    """Answer for some SKUs, each with the quantity that is wanted of it, at one position.
+    """Answer for the SKUs that were read, each with the quantity that is wanted of it, at one position.
 
     Of those in ``lacks`` it is told what can be had instead even where a few are left: they are not enough.
 
     Raises:
         OutcomeUnknown, StoreUnavailable: the store does not answer; nothing was changed.
     """
-    reading = await stock.read(redis, asker.keys, list(wanted))
-    told = [
-        replace(one, wanted=wanted[one.answer.sku])
-        for one in (_tell(answer, reading.position, asker) for answer in reading.answers)
-    ]
+    told = [_tell(answer, reading.position, asker, wanted[answer.sku]) for answer in reading.answers]
     return Answers(position=reading.position, told=await _with_outlook(redis, asker, told, lacks))
 
 
-async def verify(redis: Executes, asker: Asker, presented: Sequence[Presented]) -> Verified:
-    """Say of each checksum whether it is that of the present answer for this asker.
+async def verify(redis: Executes, asker: Asker, presented: Sequence[Presented], reading: Reading) -> Verified:
+    """Say of each checksum whether it is that of the present answer, which was read, for this asker.
 
     Raises:
         OutcomeUnknown, StoreUnavailable: the store does not answer; nothing was changed.
     """
-    reading = await stock.read(redis, asker.keys, list(dict.fromkeys(one.sku for one in presented)))
     present = {answer.sku: _tell(answer, reading.position, asker) for answer in reading.answers}
     holds = [checksums.check(one.checksum, present[one.sku].checksum) for one in presented]
     moved = {one.sku for one, is_current in zip(presented, holds, strict=True) if not is_current}
@@ -107,19 +111,37 @@ async def verify(redis: Executes, asker: Asker, presented: Sequence[Presented]) 
     )
 
 
-def _tell(answer: Answer, position: Position, asker: Asker) -> Told:
+def _tell(answer: Answer, position: Position, asker: Asker, wanted: int | None = None) -> Told:
     terms = asker.terms_of(answer.sku)
-    accounts = {cell.account for cell in answer.cells} or {answer.by}
-    max_age_ms = min(map(asker.max_age_of, accounts))
-    shown = view(answer, terms, now_ms=asker.now_ms, max_age_ms=max_age_ms)
+    shown, checksum = _shown(answer, terms, position.epoch, asker)
     return Told(
         answer=answer,
         shown=shown,
         terms=terms,
         position=position,
-        checksum=checksums.checksum(asker.checksum_key, answer, shown, terms=terms, epoch=position.epoch),
+        checksum=checksum,
         asked_at_ms=asker.now_ms,
+        wanted=wanted,
     )
+
+
+def _shown(answer: Answer, terms: Terms, epoch: str, asker: Asker) -> tuple[View, str]:
+    """Return the view and its checksum, from memory where the same was shown under the same terms before.
+
+    What is remembered is told from the rest by the very objects: they are kept with it, so that no others can
+    take their places.
+    """
+    max_age_ms = min(map(asker.max_age_of, {cell.account for cell in answer.cells} or (answer.by,)))
+    left_ms = max(0, min(TTL_MAX_MS, answer.as_of_ms + max_age_ms - asker.now_ms))
+    known_as = id(answer), id(terms), asker.keys.merchant, epoch, left_ms
+    known = _REMEMBERED.get(known_as)
+    if known is None:
+        shown = view(answer, terms, now_ms=asker.now_ms, max_age_ms=max_age_ms)
+        checksum = checksums.checksum(asker.checksum_key, answer, shown, terms=terms, epoch=epoch)
+        if len(_REMEMBERED) >= SHOWN_KEPT:
+            _REMEMBERED.clear()
+        known = _REMEMBERED[known_as] = answer, terms, shown, checksum
+    return known[2:]
 
 
 async def _with_outlook(

@@ -1,4 +1,4 @@
-"""``synchub audit``: check the archive, look something up in it, begin a new one."""
+"""``synchub audit``: check the archive, look something up in it, restore from it, begin a new one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import argparse
 import asyncio
 import sys
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -17,17 +18,22 @@ from synchub.archive.showing import Shown, Wanted
 from synchub.commands.common import add_common, say, settings_of
 from synchub.decisions import rules as decisions
 from synchub.errors import Fault, InvalidRequest, NotFound
+from synchub.history.operations import Historian
 from synchub.keyspace import check_name
 from synchub.kit.hash_chain import ChainBroken
 from synchub.ledger import rules as ledger
 from synchub.logs import set_up_logs
+from synchub.recovery.operations import Recovery
 from synchub.redis import CoalescingRedis
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from synchub.archive.model import Note
+    from synchub.recovery.model import Plan, Restored
     from synchub.settings import Settings
+
+_DIFFERING_SHOWN: Final = 10
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +49,10 @@ def register(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--sku", help="only of this SKU")
     show.add_argument("--from-seq", type=int, default=0, metavar="N", help="from this sequence on")
     show.add_argument("--to-seq", type=int, metavar="N", help="up to this sequence")
+    restore = actions.add_parser("restore", help="bring back sales and numbers that the store has lost")
+    restore.set_defaults(act=_restore)
+    restore.add_argument("--merchant", required=True, help="whose")
+    restore.add_argument("--apply", action="store_true", help="do it (otherwise only say what would be done)")
     begin = actions.add_parser("begin", help="let the archive begin anew after its folder has been lost")
     begin.set_defaults(act=_begin)
     begin.add_argument("--merchant", required=True, help="whose archive")
@@ -105,6 +115,64 @@ async def _show(args: argparse.Namespace, settings: Settings) -> int:
     if args.json:
         sys.stdout.buffer.write(orjson.dumps(found) + b"\n")
     return 0
+
+
+async def _restore(args: argparse.Namespace, settings: Settings) -> int:
+    settings = settings.model_copy(
+        update={"archive": settings.archive.model_copy(update={"folder": args.folder})}
+    )
+    async with _store(settings) as redis:
+        historian = Historian(redis, settings)
+        recovery = Recovery(redis, args.folder, args.merchant, settings)
+        await recovery.check()
+        if args.apply:
+            # A store that has lost its end gets another history first, and grants nothing meanwhile.
+            await historian.prove(args.merchant)
+        plan = await recovery.plan()
+        document = {**asdict(plan), "applied": args.apply}
+        if not args.apply:
+            say(args, document, *_plan_sentences(plan), "Nothing was changed; --apply does it.")
+            return 0
+        restored = await recovery.apply(_progress)
+    document |= {"restored": asdict(restored)}
+    say(args, document, *_plan_sentences(plan), *_restored_sentences(restored))
+    return 0
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{done} of {total} parts" + ("\n" if done == total else ""))
+        sys.stderr.flush()
+
+
+def _plan_sentences(plan: Plan) -> list[str]:
+    whole = f"The archive of {plan.merchant} is whole: {plan.entries} entries up to {plan.seq}."
+    lost = (
+        f"The store does not know of {plan.lost} of them: {plan.sales} sales of {plan.units} units, and the"
+        f" last word of {plan.sources} sources, on {plan.skus} SKUs."
+    )
+    sentences = [whole, lost]
+    if plan.holds:
+        sentences.append(f"{plan.holds} holds were live; only their owners' tokens bring them back.")
+    if plan.unknown_accounts:
+        names = ", ".join(plan.unknown_accounts)
+        sentences.append(f"Left out: the numbers of {names}. Connect them by these names, and do it again.")
+    return sentences
+
+
+def _restored_sentences(restored: Restored) -> list[str]:
+    done = (
+        f"Restored: {restored.sales} sales ({restored.sales_known} were known), {restored.sources} sources"
+        f" ({restored.sources_known} were known or left out)."
+    )
+    sentences = [done]
+    if restored.differing:
+        shown = ", ".join(f"{sku} {was} > {now}" for sku, was, now in restored.differing[:_DIFFERING_SHOWN])
+        sentences.append(
+            f"{len(restored.differing)} SKUs have another number than last archived, until their sources are"
+            f" heard again: {shown}."
+        )
+    return sentences
 
 
 async def _begin(args: argparse.Namespace, settings: Settings) -> int:

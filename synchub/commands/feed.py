@@ -167,6 +167,8 @@ class Printer:
             print(self._line(item))
         if event in {"hello", "snap_end", "reset", "bye"}:
             self.note(_sentence(event, data))
+        if event == "source" and data["status"] != "fresh":
+            self.note(f"Of account {data['account']} nothing is heard ({data['status']}).")
         sys.stdout.flush()
 
     def note(self, sentence: str) -> None:

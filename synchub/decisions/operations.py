@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from synchub import metrics
 from synchub.decisions import rules, store
+from synchub.decisions.model import DecisionKind
 from synchub.errors import Fault
 from synchub.keyspace import MerchantKeys
 from synchub.kit.backoff import full_jitter_s
@@ -36,6 +37,7 @@ BATCH_MAX: Final = 64
 _PAUSE_BASE_S: Final = 0.05
 _PAUSE_MAX_S: Final = 2.0
 _LAST_TRY_S: Final = 2.0
+_NOTED: Final = {kind: metrics.decisions_noted.labels(kind.value) for kind in DecisionKind}
 _log = get_logger()
 
 _Noted = tuple[str, str, "Decision"]
@@ -68,7 +70,7 @@ class DecisionLog:
         When too many wait already the oldest goes, counted.
         """
         self._count += 1
-        metrics.decisions_noted.labels(decision.kind.value).inc()
+        _NOTED[decision.kind].inc()
         self._waiting.append((merchant, f"{self._process}-{self._count}", decision))
         self._drop_excess()
         self._is_noted.set()

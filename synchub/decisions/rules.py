@@ -21,26 +21,25 @@ TEXT_MAX: Final = 500
 
 def row_of(decision: Decision, own_id: str) -> tuple[str, ...]:
     """Return the row of a decision; one that is written twice has the same id both times."""
-    seen = decision.seen
-    row = (
+    state, available, seq, ver, checksum = decision.seen
+    return (
         own_id,
-        decision.at_ms,
+        str(decision.at_ms),
         decision.kind.value,
-        decision.agent,
-        decision.buyer,
-        decision.session,
-        decision.sku,
-        decision.quantity,
-        seen.state,
-        "" if seen.available is None else seen.available,
-        seen.seq,
-        seen.ver,
-        seen.checksum,
-        decision.outcome,
-        decision.reason,
-        decision.policy_version,
+        _bounded(decision.agent),
+        _bounded(decision.buyer),
+        _bounded(decision.session),
+        _bounded(decision.sku),
+        str(decision.quantity),
+        state,
+        "" if available is None else str(available),
+        str(seq),
+        str(ver),
+        _bounded(checksum),
+        _bounded(decision.outcome),
+        _bounded(decision.reason),
+        str(decision.policy_version),
     )
-    return tuple(_bounded(str(part)) for part in row)
 
 
 def sentence(seq: int, fields: Mapping[str, str]) -> str:
@@ -58,6 +57,8 @@ def sentence(seq: int, fields: Mapping[str, str]) -> str:
 
 
 def _bounded(text: str) -> str:
+    if text.isascii() and len(text) <= TEXT_MAX:
+        return text
     # Half of a character pair cannot be written; what a claim holds of them is replaced.
     clean = text.encode("utf-8", errors="replace").decode()
     return clean if len(clean) <= TEXT_MAX else clean[:TEXT_MAX]

@@ -1,14 +1,15 @@
 -- Renews, commits or releases one hold; a payment that comes too late can be granted anew.
--- Each verb is done at most once for one key.
+-- Each verb is done at most once for one key. A commit may buy less than is held: its lines are three arguments each,
+-- SKU, units and location, and what they leave is given back in the same step.
 --
 -- Returns what it did ('done', 'replay', 'mismatch', 'hold_unknown', 'hold_expired', 'conflict', 'closed',
--- 'sequence_moved', 'ttl_refused', 'limited', 'frozen', 'again'), the first answer, the hold as it is now, what was done
--- the first time where this is a repeat, and the head. 'again': more holds were over than one step ends, so nothing of
--- the request has been looked at yet.
+-- 'sequence_moved', 'ttl_refused', 'not_held', 'limited', 'frozen', 'again'), the first answer, the hold as it is now,
+-- what was done the first time where this is a repeat, and the head. 'again': more holds were over than one step ends,
+-- so nothing of the request has been looked at yet. 'not_held': with the first line that buys more than is held.
 --
--- PARTS clock rate states accounts sources writing versions answers sales holds selling
+-- PARTS clock rate states accounts sources writing versions answers lines inclusion sales holds selling portions
 -- KEYS head
--- ARGV tag run now_ms clock_kind epoch_if_new settle_memory_ms remember_ms feed_max interval_us burst verb once fingerprint agent id ttl_ms order_id expected_seq regrants
+-- ARGV tag run now_ms clock_kind epoch_if_new settle_memory_ms remember_ms feed_max interval_us burst verb once fingerprint agent id ttl_ms order_id expected_seq regrants ... lines
 -- FLAGS allow-oom
 
 local function answer_once(kind, stored)
@@ -40,23 +41,47 @@ local function release(hold)
   return answer_once('done', close_hold(hold, 'released'))
 end
 
+local BOUGHT_LINE = 3
+
+local function lines_asked()
+  local asked = {}
+  for at = rest_from + 1, #ARGV, BOUGHT_LINE do
+    asked[#asked + 1] = {sku = ARGV[at], quantity = tonumber(ARGV[at + 1]), location = ARGV[at + 2]}
+  end
+  return asked
+end
+
+-- The units of each SKU that a commit gives back.
+local function freed_by(hold, bought)
+  local freed = {}
+  for _, line in ipairs(unsold(hold)) do
+    freed[line.sku] = (freed[line.sku] or 0) + line.quantity - (bought[line] or 0)
+  end
+  return freed
+end
+
 -- Whether some line lies beyond the stock and what may be oversold, beyond the stock alone, and has changed since the
 -- sequence that the caller has seen: a sequence matters only when what is held is no longer there.
-local function standing(hold)
+local function standing(hold, bought, freed)
   local beyond, below_zero, moved = false, false, false
   for _, line in ipairs(unsold(hold)) do
-    local state = load_answer(line.sku)
-    beyond = beyond or lies_beyond(state, hold, line) > 0
-    below_zero = below_zero or shortage(state, hold, line, 0) > 0
-    moved = moved or (expected_seq ~= '' and state.seq > tonumber(expected_seq))
+    if not bought or (bought[line] or 0) > 0 then
+      local state = load_answer(line.sku)
+      beyond = beyond or lies_beyond(state, hold, line, freed[line.sku]) > 0
+      below_zero = below_zero or shortage(state, hold, line, freed[line.sku] or 0) > 0
+      moved = moved or (expected_seq ~= '' and state.seq > tonumber(expected_seq))
+    end
   end
   return beyond, below_zero, moved
 end
 
-local function commit(hold)
-  local beyond, below_zero, moved = standing(hold)
+local function commit(hold, bought)
+  local beyond, below_zero, moved = standing(hold, bought, bought and freed_by(hold, bought) or {})
   if beyond and moved then
     return answer_once('sequence_moved', cjson.encode(hold))
+  end
+  if bought then
+    keep_bought(hold, bought, 'commit:' .. agent)
   end
   hold.order = order_id
   if beyond then
@@ -129,13 +154,28 @@ local function change()
   if hold.status == 'expired' and verb == 'commit' and regrants == '1' and is_frozen() then
     return {'frozen', text(frozen_until - now), ''}
   end
-  if hold.status == 'expired' and not (verb == 'commit' and regrants == '1' and grant_anew(hold)) then
-    return answer_once('hold_expired', cjson.encode(hold))
+  local may_come_late = verb == 'commit' and regrants == '1'
+  if hold.status ~= 'held' and not (hold.status == 'expired' and may_come_late) then
+    return answer_once(hold.status == 'expired' and 'hold_expired' or 'closed', cjson.encode(hold))
   end
-  if hold.status ~= 'held' then
-    return answer_once('closed', cjson.encode(hold))
+  local bought, lacking = nil, nil
+  if verb == 'commit' and #ARGV > rest_from then
+    bought, lacking = bought_of(hold, lines_asked())
   end
-  return VERBS[verb](hold)
+  if lacking then
+    return {'not_held', cjson.encode(lacking), cjson.encode(hold)}
+  end
+  if hold.status == 'expired' then
+    local before = cjson.encode(hold)
+    if bought then
+      keep_bought(hold, bought, 'commit:' .. agent)
+    end
+    if not grant_anew(hold) then
+      return answer_once('hold_expired', before)
+    end
+    bought = nil
+  end
+  return VERBS[verb](hold, bought)
 end
 
 local function decide()
@@ -148,6 +188,7 @@ local function decide()
 end
 
 local result = lapse_holds() < LAPSE_AT_ONCE and decide() or {'again', '', ''}
+write_tokens()
 publish_all()
 write_states()
 write_head()

@@ -1,8 +1,8 @@
 -- Grants holds, each on all of its lines or on none: first come, first served, several requests in one step.
 --
--- Returns the head, and for each request what was done ('held', 'refused', 'replay', 'mismatch', 'policy_moved', 'limited', 'frozen',
--- 'hold_unknown', 'closed', 'again' or 'failed'), the first answer, what became of the hold since, and what was done the
--- first time. A request is twenty arguments and its lines, a line fourteen; they are named in `read_request` and
+-- Returns the head, and for each request what was done ('held', 'refused', 'replay', 'mismatch', 'policy_moved',
+-- 'renamed', 'limited', 'frozen', 'hold_unknown', 'closed', 'again' or 'failed'), the first answer, what became of the
+-- hold since, and what was done the first time. A request is twenty-one arguments and its lines, a line fourteen; they are named in `read_request` and
 -- `read_line`. 'again': more holds were over than one step ends, so the request has not been looked at yet.
 --
 -- PARTS clock rate states writing holds
@@ -10,7 +10,7 @@
 -- ARGV tag run now_ms clock_kind epoch_if_new remember_ms feed_max review_ms ... requests
 -- FLAGS allow-oom
 
-local REQUEST = 20
+local REQUEST = 21
 local LINE = 14
 local cursor = rest_from + 1
 local asked -- the request in hand
@@ -31,19 +31,81 @@ local function read_request()
     channel = ARGV[at + 8], tier = ARGV[at + 9], mode = ARGV[at + 10], ttl = tonumber(ARGV[at + 11]),
     life = tonumber(ARGV[at + 12]), confirm_ms = tonumber(ARGV[at + 13]), conflict = ARGV[at + 14],
     transactions_max = tonumber(ARGV[at + 15]), expected_seq = tonumber(ARGV[at + 16]), replaces = ARGV[at + 17],
-    longest = tonumber(ARGV[at + 18]), lines = {}}
-  for i = 1, tonumber(ARGV[at + 19]) do
+    longest = tonumber(ARGV[at + 18]), ship_to = ARGV[at + 19], lines = {}}
+  for i = 1, tonumber(ARGV[at + 20]) do
     request.lines[i] = read_line(at + REQUEST + (i - 1) * LINE)
   end
   cursor = at + REQUEST + #request.lines * LINE
   return request
 end
 
-local function answer_once(kind, stored, answer, hold)
+-- Keeps what a repeat of the request is answered with: of a hold its id and its facts, else the answer.
+local function remember(kind, id, answer)
   if asked.once ~= '' then
-    redis.call('SET', tag .. 'once:' .. asked.once, table.concat({asked.fingerprint, kind, stored, answer}, '\n'), 'PX', remember_ms)
+    redis.call('SET', tag .. 'once:' .. asked.once, asked.fingerprint .. '\n' .. kind .. '\n' .. id .. '\n' .. answer, 'PX',
+      remember_ms)
   end
-  return {kind, answer, hold}
+end
+
+-- A hold as the request in hand has it. What a hold has beyond its request is kept for repeats in `facts_of`.
+local function new_hold(id, policy, granted, deadline)
+  return {id = id, seq = tonumber(string.match(id, '%d+$')), status = 'held', mode = asked.mode, agent = asked.agent,
+    buyer = asked.buyer, session = asked.session, channel = asked.channel, tier = asked.tier, born = now,
+    deadline = deadline, longest = asked.longest, latest = now + asked.life, granted_us = granted,
+    confirm_ms = asked.confirm_ms, conflict = asked.conflict, order = '', policy = policy, lines = {}, day = day_now(),
+    ship_to = asked.ship_to ~= '' and asked.ship_to or nil}
+end
+
+local function facts_of(hold)
+  return hold.policy .. '|' .. hold.granted_us .. '|' .. text(hold.deadline) .. '|' ..
+    (hold.review_due and text(hold.review_due) or '') .. '|' .. hold.channel
+end
+
+-- The first answer to a request that is repeated: the same request, so its lines are those that were held.
+local function first_answer(id, facts)
+  local policy, granted, deadline, review_due, channel = string.match(facts, '^(%d+)|(%d+)|(%d+)|(%d*)|(.*)$')
+  local hold = new_hold(id, policy, granted, tonumber(deadline))
+  hold.review_due, hold.channel = tonumber(review_due), channel
+  for i, line in ipairs(asked.lines) do
+    hold.lines[i] = {sku = line.sku, quantity = line.quantity, location = line.location}
+  end
+  return cjson.encode(hold)
+end
+
+-- Whether the SKU is called something else by now: then the caller has to say it by that name, under whose terms it is.
+local function has_new_name(sku)
+  return load_answer(sku).gone == 1 and redis.call('HEXISTS', tag .. 'aliases', sku) == 1
+end
+
+local function has_old_name()
+  for _, line in ipairs(asked.lines) do
+    if has_new_name(line.sku) then
+      return true
+    end
+  end
+  return false
+end
+
+local function has_line_of(hold, sku)
+  for _, lines in ipairs({hold.lines, hold.returned}) do
+    for _, line in ipairs(lines) do
+      if line.sku == sku then
+        return true
+      end
+    end
+  end
+  return false
+end
+
+-- Whether what a repeat asks for by an old name was held by the present one.
+local function is_held_otherwise(id)
+  local hold = has_old_name() and read_hold(id) or nil
+  for _, line in ipairs(hold and asked.lines or {}) do
+    if has_new_name(line.sku) and not has_line_of(hold, line.sku) then
+      return true
+    end
+  end
+  return false
 end
 
 local function replay(stored)
@@ -51,16 +113,25 @@ local function replay(stored)
   if print ~= asked.fingerprint then
     return {'mismatch', '', ''}
   end
-  return {'replay', answer, id ~= '' and present(id) or '', kind}
+  if id == '' then
+    return {'replay', answer, '', kind}
+  end
+  if is_held_otherwise(id) then
+    return {'renamed', '', ''}
+  end
+  return {'replay', first_answer(id, answer), present(id), kind}
 end
 
 -- What the hold that is replaced would give back: of SKUs, at places, and to those whose units are counted.
 local function credits(old)
   local credit = {}
+  if not old then
+    return credit
+  end
   local function add(what, units)
     credit[what] = (credit[what] or 0) + units
   end
-  for _, line in ipairs(old and unsold(old) or {}) do
+  for _, line in ipairs(unsold(old)) do
     add(line.sku, line.quantity)
     if line.location ~= '' then
       add(line.sku .. US .. line.location, line.quantity)
@@ -72,17 +143,22 @@ local function credits(old)
   return credit
 end
 
+local function limit(kind, whom, sku, max)
+  return {field = kind .. US .. whom .. US .. sku, max = max}
+end
+
 -- Who may have only so many of the line's SKU in a day.
 local function limits_of(line)
   local limits = {}
-  local function add(kind, whom, max)
-    if max then
-      limits[#limits + 1] = {field = kind .. US .. whom .. US .. line.sku, max = max}
-    end
+  if line.cap then
+    limits[1] = limit('n', asked.channel, line.sku, line.cap)
   end
-  add('n', asked.channel, line.cap)
-  add('u', asked.agent, line.agent_max)
-  add('b', asked.buyer, asked.buyer ~= '' and line.buyer_max)
+  if line.agent_max then
+    limits[#limits + 1] = limit('u', asked.agent, line.sku, line.agent_max)
+  end
+  if line.buyer_max and asked.buyer ~= '' then
+    limits[#limits + 1] = limit('b', asked.buyer, line.sku, line.buyer_max)
+  end
   return limits
 end
 
@@ -161,8 +237,10 @@ end
 
 local function refuse(line, reason, available)
   local state = load_answer(line.sku)
-  return answer_once('refused', '', cjson.encode({reason = reason, sku = line.sku, available = available,
-    seq = state.seq, ver = state.ver, now = now}), '')
+  local answer = cjson.encode({reason = reason, sku = line.sku, available = available, seq = state.seq,
+    ver = state.ver, now = now})
+  remember('refused', '', answer)
+  return {'refused', answer, ''}
 end
 
 -- Transactions of a session: one that is given back was still one, and one that is replaced is the same.
@@ -189,11 +267,7 @@ local function hold_line(hold, line)
 end
 
 local function hold_all(lines)
-  local hold = {id = epoch .. '.' .. text(seq + 1), seq = seq + 1, status = 'held', mode = asked.mode,
-    agent = asked.agent, buyer = asked.buyer, session = asked.session, channel = asked.channel, tier = asked.tier,
-    born = now, deadline = now + asked.ttl, longest = asked.longest, latest = now + asked.life,
-    granted_us = next_grant_us(), confirm_ms = asked.confirm_ms, conflict = asked.conflict, order = '',
-    policy = asked.policy, lines = {}, day = day_now()}
+  local hold = new_hold(epoch .. '.' .. text(seq + 1), asked.policy, next_grant_us(), now + asked.ttl)
   for i, line in ipairs(lines) do
     hold.lines[i] = hold_line(hold, line)
   end
@@ -220,6 +294,9 @@ local function grant()
   if begins_another(old) and counted(transactions()) >= asked.transactions_max then
     return refuse(asked.lines[1], 'transaction_limit', 0)
   end
+  if has_old_name() then
+    return {'renamed', '', ''}
+  end
   local credit = credits(old)
   for _, line in ipairs(asked.lines) do
     local reason, available = objection(load_answer(line.sku), line, units[line.sku],
@@ -237,7 +314,8 @@ local function grant()
     count(hold.day, transactions(), 1)
   end
   local stored = write_hold(hold)
-  return answer_once('held', hold.id, stored, stored)
+  remember('held', hold.id, facts_of(hold))
+  return {'held', stored, ''}
 end
 
 local function decide()
@@ -266,6 +344,7 @@ while cursor <= #ARGV do
   end
   results[#results + 1] = done and result or {'failed', tostring(type(result) == 'table' and result.err or result), ''}
 end
+write_tokens()
 publish_all()
 write_states()
 write_head()

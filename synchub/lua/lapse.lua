@@ -3,7 +3,7 @@
 -- Returns how much was due and worked off, and how much of it is still due; call again while some is. Besides the
 -- time, the head, and until when the merchant is frozen.
 --
--- PARTS clock states accounts sources writing versions answers fetching sales holds selling
+-- PARTS clock states accounts sources writing versions answers fetching lines inclusion sales holds selling
 -- KEYS head
 -- ARGV tag run now_ms clock_kind epoch_if_new settle_memory_ms remember_ms names_ms feed_max limit
 -- FLAGS allow-oom

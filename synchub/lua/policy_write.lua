@@ -6,7 +6,7 @@
 --
 -- PARTS clock
 -- KEYS head policies
--- ARGV tag run now_ms clock_kind epoch_if_new expected operation fingerprint author document lag_step_ms lag_grace_ms takeover places fast_age_ms slow_age_ms asks_first history_max
+-- ARGV tag run now_ms clock_kind epoch_if_new expected operation fingerprint author document lag_step_ms lag_grace_ms takeover places destinations fast_age_ms slow_age_ms asks_first history_max
 -- FLAGS allow-oom
 
 local version = tonumber(redis.call('HGET', policies, 'version') or '0')
@@ -42,7 +42,7 @@ for i, after in ipairs({lag_step_ms, lag_grace_ms, takeover, fast_age_ms, slow_a
   differs = differs or after ~= (before[i] or (i == 3 and 'cautious' or '0'))
 end
 redis.call('HSET', head, 'policy', text(version), 'lag_step_ms', lag_step_ms, 'lag_grace_ms', lag_grace_ms, 'takeover',
-  takeover, 'places', places, 'fast_age_ms', fast_age_ms, 'slow_age_ms', slow_age_ms, 'asks_first', asks_first)
+  takeover, 'places', places, 'destinations', destinations, 'fast_age_ms', fast_age_ms, 'slow_age_ms', slow_age_ms, 'asks_first', asks_first)
 -- What answers depend on has changed: every SKU is looked at, by the reaper.
 if differs then
   redis.call('ZADD', tag .. 'due', text(now), 'a' .. US .. US)

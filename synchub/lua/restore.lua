@@ -6,7 +6,7 @@
 -- Returns the head, and for each token what was done ('restored', 'known', 'refused', or 'failed'), why it was refused,
 -- and the hold as it is now. A token is eleven arguments and its lines, a line four; they are named in `read_token`.
 --
--- PARTS clock states accounts sources writing versions answers sales holds selling
+-- PARTS clock states accounts sources writing versions answers lines inclusion sales holds selling portions
 -- KEYS head
 -- ARGV tag run now_ms clock_kind epoch_if_new settle_memory_ms remember_ms feed_max agent oldest_ms ... tokens
 -- FLAGS allow-oom
@@ -90,6 +90,10 @@ local function restore_receipt(token, hold)
   end
   local was_live = hold and hold.status == 'held'
   hold = hold or hold_of(token)
+  local bought = bought_of(hold, token.lines)
+  if bought then
+    keep_bought(hold, bought, 'restore:' .. agent) -- of what was held a part may have been bought
+  end
   if not was_live then
     take(hold)
   end

@@ -2,7 +2,7 @@
 --
 -- Returns {'settled' | 'unknown' | 'closed', sequence}.
 --
--- PARTS clock states accounts sources writing versions answers sales
+-- PARTS clock states accounts sources writing versions answers lines inclusion sales
 -- KEYS head
 -- ARGV tag run now_ms clock_kind epoch_if_new settle_memory_ms remember_ms feed_max name cause
 -- FLAGS allow-oom

@@ -3,4 +3,6 @@
 -- KEYS rate
 -- ARGV interval_us burst
 -- FLAGS allow-oom
-return take_token(rate, tonumber(interval_us), tonumber(burst))
+local wait = take_token(rate, tonumber(interval_us), tonumber(burst))
+write_tokens()
+return wait

@@ -51,6 +51,9 @@ SKUS_MAX: Final = 1000
 PATTERNS_MAX: Final = 500
 """Patterns of one document: a SKU seen for the first time is compared with all of them."""
 LOCATIONS_MAX: Final = 1000
+COUNTRIES_MAX: Final = 250
+NEAR_MAX: Final = 50
+"""Locations that one country is served from in order; every choice of a place looks through them."""
 UNITS_MAX: Final = 1_000_000_000
 ALLOWANCE_MAX_PERCENT: Final = 10
 CONFIRM_MS: Final = (1000, 3000)
@@ -128,6 +131,9 @@ def _unique(places: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Identifier = Annotated[str, AfterValidator(_identifier)]
+Country = Annotated[str, Field(pattern="^[A-Z]{2}$")]
+"""As ISO 3166 has it in two letters."""
+Near = Annotated[tuple[Identifier, ...], AfterValidator(_unique), Field(min_length=1, max_length=NEAR_MAX)]
 Name = Annotated[str, AfterValidator(_name)]
 Units = Annotated[StrictInt, Field(ge=0, le=UNITS_MAX)]
 Least = Annotated[StrictInt, Field(ge=1, le=UNITS_MAX)]
@@ -231,6 +237,7 @@ class GeneralForm(_Part):
     locations: Annotated[tuple[Identifier, ...], AfterValidator(_unique)] | None = Field(
         default=None, max_length=LOCATIONS_MAX
     )
+    destinations: dict[Country, Near] | None = Field(default=None, max_length=COUNTRIES_MAX)
 
 
 class PoliciesForm(_Part):
@@ -292,6 +299,7 @@ def policies_of(form: PoliciesForm, version: int) -> Policies:
             slow_max_age_ms=ages.slow_ms if ages else None,
             confirm_new_sources=general.confirm_new_sources or False,
             locations=general.locations or (),
+            destinations=tuple((general.destinations or {}).items()),
         ),
     )
 

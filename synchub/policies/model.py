@@ -130,6 +130,8 @@ class General:
     """Whether one more source of a SKU that has one counts only when a person has said so."""
     locations: tuple[str, ...] = ()
     """The merchant's locations, the one to sell from first in front; others follow."""
+    destinations: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Of each country the locations to serve it from, the first in front; others follow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from synchub import metrics
 from synchub.connector_kit.payloads import identifier
 from synchub.errors import InvalidRequest, Misconfigured, PayloadRefused
-from synchub.keyspace import LIST_SEPARATOR, MerchantKeys, check_name
+from synchub.keyspace import LIST_SEPARATOR, SEPARATOR, MerchantKeys, check_name
 from synchub.kit.clock import now_ms
 from synchub.logs import get_logger
 from synchub.policies import store
@@ -205,6 +205,9 @@ def _edition(form: PoliciesForm, expected: int, author: str, operation: str) -> 
         lag_grace_ms=general.lag_grace_ms,
         takeover=takeover.value,
         places=LIST_SEPARATOR.join(general.locations),
+        destinations=LIST_SEPARATOR.join(
+            SEPARATOR.join((country, *places)) for country, places in general.destinations
+        ),
         fast_age_ms=general.fast_max_age_ms or 0,
         slow_age_ms=general.slow_max_age_ms or 0,
         asks_first=general.confirm_new_sources,

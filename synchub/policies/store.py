@@ -40,6 +40,7 @@ class Edition:
     lag_grace_ms: int
     takeover: str
     places: str
+    destinations: str
     fast_age_ms: int
     slow_age_ms: int
     asks_first: bool
@@ -108,6 +109,7 @@ async def write(
             "lag_grace_ms": edition.lag_grace_ms,
             "takeover": edition.takeover,
             "places": edition.places,
+            "destinations": edition.destinations,
             "fast_age_ms": edition.fast_age_ms,
             "slow_age_ms": edition.slow_age_ms,
             "asks_first": int(edition.asks_first),

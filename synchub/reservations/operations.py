@@ -6,14 +6,22 @@ idempotency key: a repeat gets the first answer, and what the hold is now.
 
 from __future__ import annotations
 
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Final
 
-from synchub.errors import Frozen, HoldClosed, HoldUnknown, IdempotencyMismatch, StoreUnavailable
+from synchub.agents.model import Limited
+from synchub.errors import (
+    Frozen,
+    HoldClosed,
+    HoldUnknown,
+    IdempotencyMismatch,
+    InvalidRequest,
+    StoreUnavailable,
+)
 from synchub.kit.clock import now_ms
 from synchub.reservations import store
-from synchub.reservations.model import Changed, Held, Limited, Outcome, Refused, Status
-from synchub.reservations.rules import check_ttl, fingerprint, refusal_of, reservation_of
+from synchub.reservations.model import Changed, Held, Outcome, Refused, Renamed, Status
+from synchub.reservations.rules import check_ttl, fingerprint, refusal_of, reservation_of, why_not_held
 from synchub.reservations.store import ChangeRequest, Request
 
 if TYPE_CHECKING:
@@ -44,7 +52,7 @@ async def hold(
     once: str,
     request: object,
     rate: Rate,
-) -> Held | Refused | Limited:
+) -> Held | Refused | Renamed | Limited:
     """Hold all lines or none.
 
     ``want`` states the request under the policies as this process knows them; it is asked again
@@ -79,9 +87,11 @@ async def hold(
     raise StoreUnavailable(_TOO_MUCH, retry_after_s=1)
 
 
-def _granted(answer: store.Answered) -> Held | Refused | Limited:
+def _granted(answer: store.Answered) -> Held | Refused | Renamed | Limited:
     if answer.did == "limited":
         return Limited(wait_us=int(answer.first))
+    if answer.did == "renamed":
+        return Renamed()
     _raise_refusal(answer)
     if answer.did == "hold_unknown":
         raise HoldUnknown(_UNKNOWN)
@@ -120,10 +130,12 @@ async def change(
     A hold whose deadline has passed by the merchant's clock is over in every verb. With ``regrants`` a
     commit after the deadline takes the units again if they can still be had, in the same step; without
     it, it is refused. A renewal never shortens, and no hold lives longer than :func:`life_ms` of its mode.
+    A commit with ``lines`` buys those and gives the rest back, in the same step.
 
     Raises:
         IdempotencyMismatch: the key came with another request before.
-        InvalidRequest: a renewal is asked for longer than the hold's mode allows.
+        InvalidRequest: a renewal is asked for longer than the hold's mode allows, or a commit buys
+            what is not held.
         Frozen: after a loss of the store the hold may still be shown to have been granted.
         OutcomeUnknown: it may or may not be done; ask again with the same key.
         StoreUnavailable: nothing has changed.
@@ -148,6 +160,8 @@ def _changed(answer: store.Answered, ttl_ms: int) -> Changed | Limited:
     _raise_refusal(answer)
     if answer.did == "ttl_refused":
         check_ttl(reservation_of(answer.now).mode, ttl_ms)
+    if answer.did == "not_held":
+        raise InvalidRequest(why_not_held(answer.first))
     is_repeat = answer.did == "replay"
     outcome = Outcome(answer.first_did if is_repeat else answer.did)
     stored = answer.first or answer.now
@@ -172,5 +186,5 @@ async def look(
     if found is None or found.agent != agent:
         raise HoldUnknown(_UNKNOWN)
     if found.status is Status.HELD and found.expires_ms <= clock_ms:
-        return replace(found, status=Status.EXPIRED)
+        return found._replace(status=Status.EXPIRED)
     return found

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from synchub.errors import HoldUnknown, InvalidRequest
-from synchub.reservations.model import HeldLine, Mode, Reason, Refused, Reservation, Status, Token
+from synchub.reservations.model import BoughtLine, HeldLine, Mode, Reason, Refused, Reservation, Status, Token
 
 TTL_MS: Final = {Mode.INTENT: (1_000, 5_000), Mode.HOLD: (1_000, 60_000), Mode.CART: (1_000, 900_000)}
 """Shortest and longest time that one grant or renewal asks for."""
@@ -21,6 +21,8 @@ LIVES: Final = 3
 
 LINES_MAX: Final = 50
 REVIEW_WITHIN_MS: Final = 24 * 3_600_000
+_STATUS: Final = {status.value: status for status in Status}
+_MODE: Final = {mode.value: mode for mode in Mode}
 _PREFIX: Final = "shr1."
 _MAC_BYTES: Final = 16
 _RECEIPTS: Final = frozenset({Status.COMMITTED.value, Status.CONFIRMING.value})
@@ -57,19 +59,23 @@ def reservation_of(stored: bytes) -> Reservation:
         id=hold["id"],
         seq=int(hold["seq"]),
         epoch=hold["id"].rsplit(".", 1)[0],
-        status=Status(hold["status"]),
-        mode=Mode(hold["mode"]),
+        status=_STATUS[hold["status"]],
+        mode=_MODE[hold["mode"]],
         agent=hold["agent"],
         channel=hold["channel"],
         buyer=hold["buyer"],
         session=hold["session"],
         policy=int(hold["policy"]),
-        lines=tuple(_line_of(line) for line in hold["lines"]),
+        lines=tuple(map(_line_of, hold["lines"])),
         granted_us=int(hold["granted_us"]),
         expires_ms=int(hold["deadline"]),
         review_due_ms=int(hold["review_due"]) if "review_due" in hold else None,
         order=hold["order"],
         resolution=hold.get("resolution", ""),
+        returned=tuple(
+            BoughtLine(sku=line["sku"], quantity=int(line["quantity"]), location=line["location"])
+            for line in hold.get("returned", ())
+        ),
     )
 
 
@@ -80,6 +86,16 @@ def _line_of(line: dict[str, Any]) -> HeldLine:
         location=line["location"],
         sold_from=tuple((place["place"], int(place["n"])) for place in line.get("places") or ()),
     )
+
+
+def why_not_held(stored: bytes) -> str:
+    """Say why a commit cannot buy a line of the hold, as the script found it."""
+    line: dict[str, Any] = orjson.loads(stored)
+    what = f"{line['sku']} at {line['location']}" if line["location"] else line["sku"]
+    held = int(line["held"])
+    if not held:
+        return f"This reservation has no line of {what}; where a SKU is held at several locations, name one."
+    return f"This reservation has {held} of {what}; a commit buys at most that."
 
 
 def refusal_of(stored: bytes, *, is_repeat: bool = False) -> Refused:

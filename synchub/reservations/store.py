@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from synchub import lua
 from synchub.reservations.rules import REVIEW_WITHIN_MS, TTL_MS, life_ms
@@ -24,8 +24,7 @@ CHANGE = lua.load("change_hold")
 READ = lua.load("read_hold")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class Answered(NamedTuple):
     """What a script has said: what it did, its first answer, and the hold as it is now."""
 
     did: str
@@ -35,8 +34,7 @@ class Answered:
     """What it did the first time, where this is a repeat."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(NamedTuple):
     """One request for a hold as the grant script takes it."""
 
     wanted: Wanted
@@ -110,6 +108,7 @@ def _request_args(request: Request) -> list[Part]:
         _or_nothing(wanted.expected_seq),
         wanted.replaces,
         TTL_MS[wanted.mode][1],
+        wanted.ship_to,
         len(wanted.lines),
         *_line_args(wanted.lines),
     ]
@@ -139,6 +138,7 @@ async def change(
             "expected_seq": _or_nothing(asked.expected_seq),
             "regrants": int(asked.regrants),
         },
+        rest=[part for line in asked.lines for part in (line.sku, line.quantity, line.location)],
     )
     if len(more) > 1:
         saw(redis, keys, *more[1:])

@@ -96,6 +96,8 @@ class FeedEntry:
     reported_ms: int
     """When the report that changed it arrived or was asked for; 0 when nothing was reported."""
     answer: Answer
+    whose: tuple[str, ...] = ()
+    """Agents whose holds on the SKU it is about."""
 
 
 class Outcome(StrEnum):

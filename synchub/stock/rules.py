@@ -8,7 +8,8 @@ compared exactly: a Lua number would confuse 2^53 with 2^53 + 1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, assert_never
 
 import orjson
@@ -28,7 +29,7 @@ from synchub.connector_kit.events import (
     Version,
 )
 from synchub.keyspace import LIST_SEPARATOR, SEPARATOR
-from synchub.stock.model import Answer, Cell, FeedEntry
+from synchub.stock.model import Answer, Cell, FeedEntry, Position, Reading
 
 Row = tuple[str, ...]
 """One event as the apply script takes it."""
@@ -50,6 +51,10 @@ _CATALOGUE_STATUS: Final = {
     CatalogueStatus.REMOVED: "R",
     None: "",
 }
+READ_KEPT: Final = 4096
+"""Answers that a process remembers having read."""
+_CELLS: Final = 13
+"""The last field of a stored answer, and the only one that may hold a bar."""
 _SCALE: Final = {Scale.SEQUENCE: "S", Scale.TIME: "T"}
 
 
@@ -242,34 +247,59 @@ def _fill(  # noqa: PLR0913 - the sixteen fields of a row, by name
 _NOTHING: Final = b"0|0|0|0|0|0|A|0|0|0|0|0||"
 
 
+def reading_of(
+    position: Position, watermarks: Mapping[str, int], answers: Sequence[bytes | None], skus: Sequence[str]
+) -> Reading:
+    """Return the stored answers of some SKUs, in their order, with the position they were read at."""
+    found = tuple(answer_of(sku, packed, watermarks) for sku, packed in zip(skus, answers, strict=True))
+    return Reading(position=position, answers=found)
+
+
+def position_of(stored: Sequence[bytes | None]) -> Position:
+    """Read epoch, sequence and feed sequence of a merchant's head; one without a head is at the beginning."""
+    epoch, seq, feed_seq = stored
+    return Position(epoch=(epoch or b"").decode(), seq=int(seq or 0), feed_seq=int(feed_seq or 0))
+
+
+def marks_of(stored: Sequence[bytes]) -> dict[str, int]:
+    """Read a merchant's watermarks: of each account, up to when it has told everything, in ms."""
+    return {name.decode(): int(at) for name, at in zip(stored[::2], stored[1::2], strict=True)}
+
+
 def answer_of(sku: str, packed: bytes | None, watermarks: Mapping[str, int]) -> Answer:
     """Read the stored answer of one SKU; one that no source has reported has ``ver`` 0."""
-    answer = _answer(sku, _NOTHING if packed is None else packed, as_of_ms=0)
-    return replace(answer, as_of_ms=_as_of_ms(answer.cells, watermarks))
+    stored = _NOTHING if packed is None else packed
+    return _answer(sku, stored, _as_of_ms(_cells(stored.split(b"|", _CELLS)[_CELLS]), watermarks))
 
 
-def _answer(sku: str, packed: bytes, *, as_of_ms: int) -> Answer:
-    ver, seq, ats, held, known, gone, cat, backorder, degraded, stale, lag, ref, by, cells = (
-        packed.decode().split("|", 13)
-    )
+# Many ask for the same few SKUs, and what was read of one stays as it is until it changes.
+@lru_cache(maxsize=READ_KEPT)
+def _answer(sku: str, packed: bytes, as_of_ms: int) -> Answer:
+    *head, cells = packed.split(b"|", _CELLS)
+    ver, seq, ats, held, known, gone, cat, backorder, degraded, stale, lag, ref, by = head
     return Answer(
         sku=sku,
         ver=int(ver),
         seq=int(seq),
         ats=int(ats),
         held=int(held),
-        known=known == "1",
-        gone=gone == "1",
-        discontinued=cat == "D",
-        backorder=backorder == "1",
+        known=known == b"1",
+        gone=gone == b"1",
+        discontinued=cat == b"D",
+        backorder=backorder == b"1",
         as_of_ms=as_of_ms,
-        by=by,
-        degraded=degraded == "1",
-        stale=stale == "1",
+        by=by.decode(),
+        degraded=degraded == b"1",
+        stale=stale == b"1",
         lag=int(lag),
         ref=int(ref),
-        cells=tuple(_cell(cell) for cell in cells.split(LIST_SEPARATOR)[:-1]),
+        cells=_cells(cells),
     )
+
+
+@lru_cache(maxsize=READ_KEPT)
+def _cells(packed: bytes) -> tuple[Cell, ...]:
+    return tuple(_cell(cell) for cell in packed.decode().split(LIST_SEPARATOR)[:-1])
 
 
 def _cell(packed: str) -> Cell:
@@ -288,5 +318,6 @@ def feed_entry_of(entry_id: bytes, fields: Mapping[bytes, bytes]) -> FeedEntry:
         seq=int(entry_id.split(b"-", 1)[0]),
         previous=int(fields[b"p"]),
         reported_ms=int(fields[b"t"]),
-        answer=_answer(fields[b"sku"].decode(), fields[b"answer"], as_of_ms=int(fields[b"asof"])),
+        answer=_answer(fields[b"sku"].decode(), fields[b"answer"], int(fields[b"asof"])),
+        whose=tuple(fields[b"whose"].decode().split(SEPARATOR)) if b"whose" in fields else (),
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from synchub import lua
 from synchub.steps import DAY_MS, memory_args, saw, step_args
-from synchub.stock.model import Answer, Applied, Lapsed, Outcome, Position, Reading, Settled
-from synchub.stock.rules import Row, answer_of
+from synchub.stock.model import Applied, Lapsed, Outcome, Reading, Settled
+from synchub.stock.rules import Row, marks_of, position_of, reading_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ async def read_answers(redis: Executes, keys: MerchantKeys, skus: Sequence[str])
         rest=list(skus),
     )
     saw(redis, keys, *position[:2])
-    return _reading(position, watermarks, answers, skus)
+    return reading_of(position_of(position), marks_of(watermarks), answers, skus)
 
 
 async def read_page(redis: Executes, keys: MerchantKeys, *, prefix: str, after: str, limit: int) -> Reading:
@@ -71,7 +71,8 @@ async def read_page(redis: Executes, keys: MerchantKeys, *, prefix: str, after: 
             "count": limit,
         },
     )
-    return _reading(position, watermarks, answers, [name.decode() for name in names])
+    skus = [name.decode() for name in names]
+    return reading_of(position_of(position), marks_of(watermarks), answers, skus)
 
 
 async def lapse(redis: Executes, keys: MerchantKeys, *, now_ms: int, settings: Settings) -> Lapsed:
@@ -113,17 +114,3 @@ def _applied(outcome: bytes, detail: int | bytes) -> Applied:
     if isinstance(detail, bytes):
         return Applied(outcome=Outcome.FAILED, seq=0, error=detail.decode(errors="replace"))
     return Applied(outcome=Outcome(outcome.decode()), seq=detail)
-
-
-def _reading(
-    position: list[Any], watermarks: list[bytes], answers: list[Any], skus: Sequence[str]
-) -> Reading:
-    epoch, seq, feed_seq = position
-    marks = {name.decode(): int(at) for name, at in zip(watermarks[::2], watermarks[1::2], strict=True)}
-    found: tuple[Answer, ...] = tuple(
-        answer_of(sku, fields, marks) for sku, fields in zip(skus, answers, strict=True)
-    )
-    return Reading(
-        position=Position(epoch=(epoch or b"").decode(), seq=int(seq or 0), feed_seq=int(feed_seq or 0)),
-        answers=found,
-    )

@@ -1,4 +1,4 @@
-"""The whole HTTP face: one application for each kind of caller, and the probes."""
+"""The whole HTTP face: what is asked most, an application for each other kind of caller, and probes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from synchub.web.feed import feed_app
+from synchub.web.feed_sets import sets_app
 from synchub.web.health import add_health_routes
 from synchub.web.hooks import add_hook_routes
 from synchub.web.keys import HUB
-from synchub.web.limits import Limits, limit_reads
+from synchub.web.limits import LIMITS, Limits
 from synchub.web.merchants import merchants_app
 from synchub.web.problems import problems
-from synchub.web.reservations import reservations_app
+from synchub.web.reservations import add_reservation_routes
 from synchub.web.restoring import add_restore_route
-from synchub.web.stock import stock_app
+from synchub.web.stock import add_stock_routes
+from synchub.web.subscriptions import subscriptions_app
 
 if TYPE_CHECKING:
     from synchub.hub import Hub
@@ -26,13 +28,14 @@ def build_app(hub: Hub) -> web.Application:
     app = web.Application(middlewares=[problems])
     app[HUB] = hub
     add_hook_routes(app)
-    limits = Limits(hub)
-    app.add_subapp("/v1/stock/", limit_reads(stock_app(hub), limits))
-    reservations = reservations_app(hub, limits)
-    add_restore_route(reservations)
-    app.add_subapp("/v1/reservations", reservations)
+    app[LIMITS] = Limits(hub)
+    add_stock_routes(app)
+    add_restore_route(app)
+    add_reservation_routes(app)
     app.add_subapp("/v1/merchant/", merchants_app(hub))
-    app.add_subapp("/v1/", feed_app(hub))
+    app.add_subapp("/v1/feed/sets", sets_app(hub))
+    app.add_subapp("/v1/subscriptions", subscriptions_app(hub))
+    app.add_subapp("/v1/", feed_app(hub, app[LIMITS]))
     add_health_routes(app)
     return app
 

@@ -51,7 +51,7 @@ def find_holder(request: web.Request) -> Agent | None:
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         return None
-    return request.config_dict[HUB].directory.find_agent(key.strip())
+    return request.app[HUB].directory.find_agent(key.strip())
 
 
 def check_channel(agent: Agent, channel: str | None) -> None:
@@ -73,8 +73,8 @@ def _checked(request: web.Request, kind: Kind, scopes: tuple[Scope, ...]) -> Age
     if holder.kind is not kind:
         msg = f"This address is for keys of another kind, which begin with {_PREFIXES[kind]}."
         raise NotAllowed(msg)
-    missing = sorted(scope for scope in scopes if scope not in holder.scopes)
-    if missing:
+    if not holder.scopes.issuperset(scopes):
+        missing = sorted(scope for scope in scopes if scope not in holder.scopes)
         msg = f"This key does not have the scope {', '.join(missing)}."
         raise NotAllowed(msg)
     return holder

@@ -33,7 +33,7 @@ def ledger_handlers(merchant_of: Callable[[web.Request], str], path: str = "/led
         """Answer with entries after a sequence."""
         merchant = merchant_of(request)
         page = await ledger.read(
-            request.config_dict[HUB].redis,
+            request.app[HUB].redis,
             MerchantKeys(merchant),
             after=_number(request, "after", default=0),
             limit=_limit(request),

@@ -1,14 +1,12 @@
 """How much agents may ask: every request takes a token, and the store counts them for all processes.
 
-For a question the token and the answer are fetched with one write to the store, and the answer is thrown
-away when there was no token; what changes something takes its token first. A refusal is remembered until
-there can be room again: until then further requests of the agent are refused here, and the store is not
-asked. When it cannot be asked, there is no answer either: nobody is let through uncounted.
+Mostly in the same step in which it answers the request. A refusal is remembered until there can be room
+again: until then further requests of the agent are refused here, and the store is not asked. When it cannot
+be asked, there is no answer either: nobody is let through uncounted.
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -46,7 +44,7 @@ class Limits:
         """Of each agent, under which rate it was refused and when there can be room again."""
 
     def rate(self, agent: Agent) -> Rate:
-        """Return what the agent may ask, for a script that counts the request itself."""
+        """Return what the agent may ask, for a step of the store that counts the request itself."""
         return rate_of(agent, self._settings)
 
     async def take(self, agent: Agent) -> None:
@@ -87,13 +85,6 @@ class Limits:
 LIMITS: Final = web.AppKey("limits", Limits)
 
 
-def limit_reads(app: web.Application, limits: Limits) -> web.Application:
-    """Have every request of an agent to this application take a token beside its answer."""
-    app[LIMITS] = limits
-    app.middlewares.append(_beside)
-    return app
-
-
 def limit_writes(app: web.Application, limits: Limits) -> web.Application:
     """Have every request of an agent to this application take a token before anything is done."""
     app[LIMITS] = limits
@@ -105,43 +96,8 @@ def limit_writes(app: web.Application, limits: Limits) -> web.Application:
 async def _before(request: web.Request, handler: Handler) -> web.StreamResponse:
     agent = _agent(request)
     if agent is not None:
-        await request.config_dict[LIMITS].take(agent)
+        await request.app[LIMITS].take(agent)
     return await handler(request)
-
-
-@web.middleware
-async def _beside(request: web.Request, handler: Handler) -> web.StreamResponse:
-    agent = _agent(request)
-    if agent is None:
-        return await handler(request)
-    limits = request.config_dict[LIMITS]
-    limits.check(agent)
-    # Begins after the handler has put its question, and before that is written: both go out in one write.
-    taking = asyncio.create_task(limits.take(agent), name="take-token")
-    taking.add_done_callback(_seen)
-    try:
-        answer = await handler(request)
-    except asyncio.CancelledError:
-        taking.cancel()
-        raise
-    except Exception:  # whatever it is, it is raised again unless there was no token
-        _give_up(taking)
-        raise
-    await taking
-    return answer
-
-
-def _give_up(taking: asyncio.Task[None]) -> None:
-    """Without an answer to tell, the token is not waited for; known to be missing, that is told."""
-    if taking.done() and not taking.cancelled():
-        taking.result()
-    taking.cancel()
-
-
-def _seen(taking: asyncio.Task[None]) -> None:
-    """A request that is called off leaves nobody to look at what became of its token."""
-    if not taking.cancelled():
-        taking.exception()
 
 
 def _agent(request: web.Request) -> Agent | None:

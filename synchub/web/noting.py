@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def note_told(hub: Hub, agent: Agent, kind: DecisionKind, told: Told, outcome: str) -> None:
     """Note one answer about stock."""
     decision = Decision(
-        at_ms=now_ms(),
+        at_ms=told.asked_at_ms,
         kind=kind,
         agent=agent.name,
         sku=told.answer.sku,

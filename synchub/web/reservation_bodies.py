@@ -15,6 +15,8 @@ from synchub.reservations.rules import LINES_MAX, TTL_MS, token_of
 from synchub.web.bodies import Body, Rows, sku_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohttp import web
 
     from synchub.reservations.model import Reservation
@@ -39,6 +41,14 @@ class WantedRow(Body):
     checksum: Annotated[str, Field(max_length=100)] | None = None
 
 
+class ShipTo(Body):
+    """Where it goes. Only the country counts and is kept: the rest is nobody's business here."""
+
+    country: Annotated[str, Field(pattern="^[A-Z]{2}$")]
+    region: Annotated[str, Field(max_length=_TEXT_MAX)] = ""
+    postal_code: Annotated[str, Field(max_length=_TEXT_MAX)] = ""
+
+
 class HoldRequest(Body):
     """Body of ``POST /v1/reservations``."""
 
@@ -50,6 +60,7 @@ class HoldRequest(Body):
     buyer: Annotated[str, Field(max_length=_TEXT_MAX)] = ""
     expected_seq: Annotated[int, Field(ge=0)] | None = None
     replaces: Annotated[str, Field(max_length=_TEXT_MAX)] = ""
+    ship_to: ShipTo | None = None
 
 
 class RenewRequest(Body):
@@ -58,26 +69,35 @@ class RenewRequest(Body):
     ttl_ms: Annotated[int, Field(ge=_TTL_MIN, le=_TTL_MAX)]
 
 
+class BoughtRow(Body):
+    """What a commit buys of one line."""
+
+    sku: str
+    quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
+    location: str | None = None
+
+
 class CommitRequest(Body):
     """Body of ``POST /v1/reservations/{id}/commit``."""
 
     order_id: Annotated[str, Field(max_length=_TEXT_MAX)] = ""
     expected_seq: Annotated[int, Field(ge=0)] | None = None
     regrant: bool = False
+    lines: Annotated[Rows[BoughtRow], Field(min_length=1, max_length=LINES_MAX)] | None = None
 
 
 class ReleaseRequest(Body):
     """Body of ``POST /v1/reservations/{id}/release``, if it has one."""
 
 
-def folded(body: HoldRequest) -> dict[Where, int]:
+def folded(rows: Sequence[WantedRow | BoughtRow]) -> dict[Where, int]:
     """Add up the lines on one SKU and location: they are judged by their sum.
 
     Raises:
         InvalidRequest: no SKU or location can be called so.
     """
     lines: dict[Where, int] = {}
-    for row in body.lines:
+    for row in rows:
         where = sku_of(row.sku), claim(row.location or "", "lines.location")
         lines[where] = lines.get(where, 0) + row.quantity
     return lines
@@ -134,5 +154,9 @@ def reservation_body(key: bytes, merchant: str, found: Reservation, current: Sta
                 "sold_from": [{"location": place, "quantity": units} for place, units in line.sold_from],
             }
             for line in found.lines
+        ],
+        "released": [
+            {"sku": line.sku, "quantity": line.quantity, "location": line.location or None}
+            for line in found.returned
         ],
     }

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, assert_never
 
-from aiohttp import web
-
-from synchub.agents.model import Scope
+from synchub.agents.model import Limited, Scope
 from synchub.availability.bodies import stock_body
 from synchub.availability.checksums import check
 from synchub.availability.rules import disclosed
 from synchub.decisions.model import DecisionKind
-from synchub.errors import HoldClosed, HoldExpired, HoldUnknown, InvalidRequest, SequenceMoved
+from synchub.errors import (
+    HoldClosed,
+    HoldExpired,
+    HoldUnknown,
+    InvalidRequest,
+    SequenceMoved,
+    StoreUnavailable,
+)
 from synchub.keyspace import MerchantKeys, check_name
+from synchub.mappings.aliases import present_names
 from synchub.reservations import operations as reservations
 from synchub.reservations.model import (
     CHANGED,
     Asker,
+    BoughtLine,
     Change,
     Held,
-    Limited,
     Outcome,
     Reason,
     Refused,
+    Renamed,
     Verb,
     Wanted,
     WantedLine,
@@ -53,11 +61,12 @@ from synchub.web.terms import channel_of, terms_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aiohttp import web
+
     from synchub.agents.model import Agent
     from synchub.availability.bodies import Json, Told
     from synchub.hub import Hub
     from synchub.reservations.model import Changed, Reservation, Status
-    from synchub.web.limits import Limits
     from synchub.web.reservation_bodies import Where
 
 _KINDS: Final = {
@@ -65,21 +74,19 @@ _KINDS: Final = {
     Verb.COMMIT: DecisionKind.COMMIT,
     Verb.RELEASE: DecisionKind.RELEASE,
 }
+_RENAMES_MAX: Final = 5
+"""Times that one request is asked again because a SKU has got another name meanwhile."""
 _HAS_OTHER_REASONS: Final = frozenset({Reason.CHANGED, Reason.UNIT_LIMIT, Reason.TRANSACTION_LIMIT})
 """With these another SKU is no answer to the refusal."""
 
 
-def reservations_app(hub: Hub, limits: Limits) -> web.Application:
-    """Build the application for reservations; each request counts its own token in the store."""
-    app = web.Application()
-    app[HUB] = hub
-    app[LIMITS] = limits
-    app.router.add_post("", hold, name="reservations")
-    app.router.add_get("/{id}", show, name="reservation")
-    app.router.add_post("/{id}/renew", renew, name="reservation_renew")
-    app.router.add_post("/{id}/commit", commit, name="reservation_commit")
-    app.router.add_post("/{id}/release", release, name="reservation_release")
-    return app
+def add_reservation_routes(app: web.Application) -> None:
+    """Add the routes for reservations; each request's token is counted in the step that decides it."""
+    app.router.add_post("/v1/reservations", hold, name="reservations")
+    app.router.add_get("/v1/reservations/{id}", show, name="reservation")
+    app.router.add_post("/v1/reservations/{id}/renew", renew, name="reservation_renew")
+    app.router.add_post("/v1/reservations/{id}/commit", commit, name="reservation_commit")
+    app.router.add_post("/v1/reservations/{id}/release", release, name="reservation_release")
 
 
 @in_time(Effect.WRITE)
@@ -87,27 +94,17 @@ async def hold(request: web.Request) -> web.Response:
     """Hold everything that is asked for, or nothing and say why."""
     agent = agent_of(request, Scope.RESERVATIONS)
     body = await read_body(request, HoldRequest)
-    hub, limits = request.app[HUB], request.config_dict[LIMITS]
+    hub, limits = request.app[HUB], request.app[LIMITS]
     limits.check(agent)
     asked = _asking(agent, body)
     asker = _asker(agent, asked)
-    once = key_of(request)
-    shown = await _shown(request, agent, asked)
-    answer = await reservations.hold(
-        hub.granter,
-        hub.policies,
-        asker,
-        lambda: _wanted(hub, agent, asker, asked, shown),
-        once=once,
-        request=body.model_dump(mode="json"),
-        rate=limits.rate(agent),
-    )
+    answer, asked = await _decide(request, agent, asker, asked)
     match answer:
         case Held():
             if not answer.is_repeat:
                 note_reservation(hub, agent.merchant, DecisionKind.HOLD, answer.reservation, answer.current)
             told = _told(hub, agent, answer.reservation, answer.current)
-            return answer_json(told, status=HTTPStatus.CREATED)
+            return answer_json(told | _renamed_body(asked), status=HTTPStatus.CREATED)
         case Refused():
             return await _refused(request, agent, asker, asked, answer)
         case Limited():
@@ -120,7 +117,7 @@ async def show(request: web.Request) -> web.Response:
     """Answer with one of the agent's own reservations as it is now."""
     agent = agent_of(request, Scope.RESERVATIONS)
     hub = request.app[HUB]
-    await request.config_dict[LIMITS].take(agent)
+    await request.app[LIMITS].take(agent)
     found = await reservations.look(
         hub.redis,
         MerchantKeys(agent.merchant),
@@ -141,7 +138,7 @@ async def renew(request: web.Request) -> web.Response:
 
 @in_time(Effect.WRITE)
 async def commit(request: web.Request) -> web.Response:
-    """Buy what is held."""
+    """Buy what is held, or a part of it; the rest is given back."""
     agent = agent_of(request, Scope.RESERVATIONS)
     body = await read_body(request, CommitRequest)
     asked = Change(
@@ -150,6 +147,10 @@ async def commit(request: web.Request) -> web.Response:
         order=claim(body.order_id, "order_id"),
         expected_seq=body.expected_seq,
         regrants=body.regrant,
+        lines=tuple(
+            BoughtLine(sku=sku, quantity=quantity, location=location)
+            for (sku, location), quantity in folded(body.lines or ()).items()
+        ),
     )
     return await _change(request, agent, asked)
 
@@ -171,6 +172,8 @@ class _Asking:
     channel: str | None
     lines: Mapping[Where, int]
     ttl_ms: int
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Present names of SKUs that were asked for by an old one; ``lines`` has the present ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,17 +189,21 @@ class _Shown:
         return shown if shown is None or policy == self.policy else CHANGED
 
 
+_NOTHING_SHOWN: Final = _Shown(policy=0, versions={})
+
+
 def _asking(agent: Agent, body: HoldRequest) -> _Asking:
     return _Asking(
         body=body,
         channel=_channel(agent, body),
-        lines=folded(body),
+        lines=folded(body.lines),
         ttl_ms=check_ttl(body.mode, body.ttl_ms),
     )
 
 
 def _channel(agent: Agent, body: HoldRequest) -> str | None:
-    check_channel(agent, None if body.channel is None else check_name(body.channel, "The channel"))
+    if body.channel is not None:
+        check_channel(agent, check_name(body.channel, "The channel"))
     channel = channel_of(agent.channels, body.channel)
     if channel is None and agent.channels:
         # What is sold counts for a channel, and a key that has some may not sell past all of them.
@@ -216,16 +223,65 @@ def _asker(agent: Agent, asked: _Asking) -> Asker:
     )
 
 
+async def _decide(
+    request: web.Request, agent: Agent, asker: Asker, asked: _Asking
+) -> tuple[Held | Refused | Limited, _Asking]:
+    """Have the request decided; what was asked for by an old name is asked for by the present one."""
+    hub, limits = request.app[HUB], request.app[LIMITS]
+    once = key_of(request)
+    for _ in range(_RENAMES_MAX):
+        shown = await _shown(request, agent, asked)
+        answer = await reservations.hold(
+            hub.granter,
+            hub.policies,
+            asker,
+            partial(_wanted, hub, agent, asker, asked, shown),
+            once=once,
+            request=asked.body.model_dump_json(),
+            rate=limits.rate(agent),
+        )
+        if not isinstance(answer, Renamed):
+            return answer, await _as_answered(hub, asker, asked, answer)
+        asked = await _by_present_names(hub, asker, asked)
+    msg = "The SKU gets other names all the time; try again."
+    raise StoreUnavailable(msg, retry_after_s=1)
+
+
+async def _by_present_names(hub: Hub, asker: Asker, asked: _Asking) -> _Asking:
+    names = await present_names(hub.redis, asker.keys, sorted({*_skus(asked.body)}))
+    lines: dict[Where, int] = {}
+    for (sku, location), quantity in folded(asked.body.lines).items():
+        where = names.get(sku, sku), location
+        lines[where] = lines.get(where, 0) + quantity
+    return replace(asked, lines=lines, names=names)
+
+
+async def _as_answered(hub: Hub, asker: Asker, asked: _Asking, answer: Held | Refused | Limited) -> _Asking:
+    """A repeat gets its first answer, which may be under a name that was found then."""
+    skus, told = {sku for sku, _ in asked.lines}, set[str]()
+    if isinstance(answer, Held):
+        told = {line.sku for line in answer.reservation.lines}
+    elif isinstance(answer, Refused):
+        told = {answer.sku}
+    return asked if told <= skus else await _by_present_names(hub, asker, asked)
+
+
+def _renamed_body(asked: _Asking) -> dict[str, Json]:
+    """Say of each SKU that was asked for by an old name what it is called now; nothing where none was."""
+    return {"renamed": dict(asked.names)} if asked.names else {}
+
+
 async def _shown(request: web.Request, agent: Agent, asked: _Asking) -> _Shown:
     """Compare the checksums that were sent with those of the present answers.
 
     What differs is refused by the script and not here: a repeat gets its first answer, whatever has changed.
     """
+    if all(row.checksum is None for row in asked.body.lines):
+        return _NOTHING_SHOWN
     version = request.app[HUB].policies.version(agent.merchant)
-    sent = {(sku, row.checksum) for row, sku in zip(asked.body.lines, _skus(asked.body), strict=True)}
+    skus = [asked.names.get(sku, sku) for sku in _skus(asked.body)]
+    sent = {(sku, row.checksum) for row, sku in zip(asked.body.lines, skus, strict=True)}
     wanted = {sku: None for sku, checksum in sent if checksum is not None}
-    if not wanted:
-        return _Shown(policy=version, versions={})
     answers = await look_at(request, agent, asked.channel, wanted)
     present = {told.answer.sku: told for told in answers.told}
     changed = {sku for sku, one in sent if one is not None and not check(one, present[sku].checksum)}
@@ -251,6 +307,7 @@ def _wanted(hub: Hub, agent: Agent, asker: Asker, asked: _Asking, shown: _Shown)
         ttl_ms=asked.ttl_ms,
         expected_seq=asked.body.expected_seq,
         replaces=asked.body.replaces,
+        ship_to=asked.body.ship_to.country if asked.body.ship_to else "",
     )
 
 
@@ -264,7 +321,7 @@ async def _refused(
     told = answers.told[0]
     if not refusal.is_repeat:
         note_refusal(request.app[HUB], asker, DecisionKind.HOLD, asked.lines, refusal, told)
-    return answer_json(_refusal_body(refusal, told))
+    return answer_json(_refusal_body(refusal, told) | _renamed_body(asked))
 
 
 def _refusal_body(refusal: Refused, told: Told) -> dict[str, Json]:
@@ -282,7 +339,7 @@ def _refusal_body(refusal: Refused, told: Told) -> dict[str, Json]:
 
 
 async def _change(request: web.Request, agent: Agent, asked: Change) -> web.Response:
-    hub, limits = request.app[HUB], request.config_dict[LIMITS]
+    hub, limits = request.app[HUB], request.app[LIMITS]
     limits.check(agent)
     answer = await reservations.change(
         hub.redis,

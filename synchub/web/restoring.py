@@ -37,17 +37,17 @@ class RestoreRequest(Body):
 
 
 def add_restore_route(app: web.Application) -> None:
-    """Add ``/restore`` to the application for reservations."""
-    app.router.add_post("/restore", restore, name="reservations_restore")
+    """Add the route for tokens that are shown again."""
+    app.router.add_post("/v1/reservations/restore", restore, name="reservations_restore")
 
 
 @in_time(Effect.WRITE)
 async def restore(request: web.Request) -> web.Response:
     """Take back what the tokens prove; says of each what was done."""
     agent = agent_of(request, Scope.RESERVATIONS)
-    hub = request.config_dict[HUB]
+    hub = request.app[HUB]
     asked = await read_body(request, RestoreRequest)
-    await request.config_dict[LIMITS].take(agent)
+    await request.app[LIMITS].take(agent)
     key = hub.vault.merchant_key(agent.merchant, "token")
 
     def terms(sku: str, channel: str) -> Terms:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Final
 
-from aiohttp import web
 from pydantic import Field
 
-from synchub.agents.model import Scope
+from synchub.agents.model import Limited, Scope
 from synchub.availability import operations as availability
 from synchub.availability.bodies import Json, stock_body
 from synchub.availability.operations import Asker, Presented
@@ -17,20 +17,25 @@ from synchub.decisions.model import Decision, DecisionKind, Seen
 from synchub.errors import InvalidRequest, PayloadRefused
 from synchub.keyspace import MerchantKeys, check_name
 from synchub.kit.clock import now_ms
+from synchub.mappings.aliases import present_names
+from synchub.stock import operations as stock
 from synchub.web.answers import answer_json
 from synchub.web.auth import agent_of, check_channel
 from synchub.web.bodies import Body, Rows, read_body, sku_of
 from synchub.web.deadline import Effect, in_time
 from synchub.web.keys import HUB
+from synchub.web.limits import LIMITS
 from synchub.web.noting import note_told
 from synchub.web.terms import terms_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from aiohttp import web
+
     from synchub.agents.model import Agent
     from synchub.availability.operations import Answers, Verified
-    from synchub.hub import Hub
+    from synchub.stock.model import Reading
 
 SKUS_MAX: Final = 200
 """SKUs of one question."""
@@ -65,15 +70,12 @@ class Verify(Body):
     channel: str | None = None
 
 
-def stock_app(hub: Hub) -> web.Application:
-    """Build the application for questions about stock."""
-    app = web.Application()
-    app[HUB] = hub
-    app.router.add_post("/query", query_stock, name="stock_query")
-    app.router.add_post("/verify", verify_stock, name="stock_verify")
+def add_stock_routes(app: web.Application) -> None:
+    """Add the routes for questions about stock; the step that reads for one counts its token."""
+    app.router.add_post("/v1/stock/query", query_stock, name="stock_query")
+    app.router.add_post("/v1/stock/verify", verify_stock, name="stock_verify")
     # A SKU may contain a slash.
-    app.router.add_get("/{sku:.+}", show_stock, name="stock")
-    return app
+    app.router.add_get("/v1/stock/{sku:.+}", show_stock, name="stock")
 
 
 @in_time(Effect.READ)
@@ -82,9 +84,9 @@ async def show_stock(request: web.Request) -> web.Response:
     agent = agent_of(request, Scope.STOCK_READ)
     asker = _asker(request, agent, request.query.get("channel"))
     wanted = {sku_of(request.match_info["sku"]): _quantity(request.query.get("quantity"))}
-    answers = await availability.answer(request.app[HUB].redis, asker, wanted)
+    answers, renamed = await _answer(request, agent, asker, wanted)
     _note(request, agent, answers)
-    return answer_json(stock_body(answers.told[0]))
+    return answer_json(_bodies(wanted, answers, renamed)[0])
 
 
 @in_time(Effect.READ)
@@ -93,13 +95,14 @@ async def query_stock(request: web.Request) -> web.Response:
     agent = agent_of(request, Scope.STOCK_READ)  # first: nobody unknown makes the hub read a body
     query = await read_body(request, Query)
     asker = _asker(request, agent, query.channel)
-    answers = await availability.answer(request.app[HUB].redis, asker, _folded(query.items))
+    wanted = _folded(query.items)
+    answers, renamed = await _answer(request, agent, asker, wanted)
     _note(request, agent, answers)
     return answer_json(
         {
             "seq": answers.position.seq,
             "epoch": answers.position.epoch,
-            "answers": [stock_body(one) for one in answers.told],
+            "answers": _bodies(wanted, answers, renamed),
         }
     )
 
@@ -111,7 +114,13 @@ async def verify_stock(request: web.Request) -> web.Response:
     body = await read_body(request, Verify)
     asker = _asker(request, agent, body.channel)
     presented = [Presented(sku=sku_of(item.sku), checksum=item.checksum) for item in body.items]
-    verified = await availability.verify(request.app[HUB].redis, asker, presented)
+    reading = await _read(request, agent, asker, list(dict.fromkeys(one.sku for one in presented)))
+    redis = request.app[HUB].redis
+    renamed = await present_names(redis, asker.keys, [one.sku for one in reading.answers if one.gone])
+    if renamed:
+        presented = [replace(one, sku=renamed.get(one.sku, one.sku)) for one in presented]
+        reading = await stock.read(redis, asker.keys, list(dict.fromkeys(one.sku for one in presented)))
+    verified = await availability.verify(redis, asker, presented, reading)
     _note_verdicts(request, agent, presented, verified)
     results: list[Json] = [
         {"sku": one.sku, "status": "current"}
@@ -131,8 +140,56 @@ async def look_at(
     lacks: Collection[str] = (),
 ) -> Answers:
     """Answer for SKUs as this agent and channel are shown them; of those in ``lacks`` there is not enough."""
-    asker = _asker(request, agent, channel)
-    return await availability.answer(request.app[HUB].redis, asker, wanted, lacks=lacks)
+    asker, redis = _asker(request, agent, channel), request.app[HUB].redis
+    reading = await stock.read(redis, asker.keys, list(wanted))
+    return await availability.answer(redis, asker, wanted, reading, lacks=lacks)
+
+
+async def _answer(
+    request: web.Request, agent: Agent, asker: Asker, wanted: Mapping[str, int | None]
+) -> tuple[Answers, Mapping[str, str]]:
+    """Answer, for SKUs that have another name by now under that; with those names."""
+    redis, reading = request.app[HUB].redis, await _read(request, agent, asker, list(wanted))
+    renamed = await present_names(redis, asker.keys, [one.sku for one in reading.answers if one.gone])
+    if renamed:
+        wanted = _renamed(wanted, renamed)
+        reading = await stock.read(redis, asker.keys, list(wanted))
+    return await availability.answer(redis, asker, wanted, reading), renamed
+
+
+def _renamed(wanted: Mapping[str, int | None], renamed: Mapping[str, str]) -> dict[str, int | None]:
+    """Add up what is wanted of each SKU, whatever it was called."""
+    found: dict[str, int | None] = {}
+    for asked, units in wanted.items():
+        sku = renamed.get(asked, asked)
+        before = found.get(sku)
+        found[sku] = before if units is None else (before or 0) + units
+    return found
+
+
+def _bodies(wanted: Iterable[str], answers: Answers, renamed: Mapping[str, str]) -> list[dict[str, Json]]:
+    """Tell the answers in the order of the question; one to an old name says so."""
+    if not renamed:
+        return [stock_body(one) for one in answers.told]
+    told = {one.answer.sku: one for one in answers.told}
+    return [
+        stock_body(told[renamed[sku]]) | {"asked_sku": sku} if sku in renamed else stock_body(told[sku])
+        for sku in wanted
+    ]
+
+
+async def _read(request: web.Request, agent: Agent, asker: Asker, skus: Sequence[str]) -> Reading:
+    """Read what is asked for, counting the request.
+
+    Raises:
+        RateLimited: the agent may not ask now.
+    """
+    limits = request.app[LIMITS]
+    limits.check(agent)
+    reading = await request.app[HUB].questions.ask(asker.keys, agent.name, limits.rate(agent), skus)
+    if isinstance(reading, Limited):
+        raise limits.refusal(agent, reading.wait_us)
+    return reading
 
 
 def _note(request: web.Request, agent: Agent, answers: Answers) -> None:
@@ -161,7 +218,8 @@ def _note_verdicts(
 
 def _asker(request: web.Request, agent: Agent, channel: str | None) -> Asker:
     hub = request.app[HUB]
-    check_channel(agent, None if channel is None else check_name(channel, "The channel"))
+    if channel is not None:
+        check_channel(agent, check_name(channel, "The channel"))
 
     def max_age_of(account: str) -> int:
         found = hub.directory.find_account(account)

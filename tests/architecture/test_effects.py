@@ -19,6 +19,8 @@ def _effects(section: str, *names: str) -> tuple[str, ...]:
     return tuple(f"tests/settings/test_{section}_effects.py::{name}" for name in names)
 
 
+_LIMITS: Final = ("tests/web/test_subscriptions.py::test_there_may_be_so_many_and_no_more",)
+
 EFFECT_TESTS: Final[dict[str, tuple[str, ...]]] = {
     "redis.url": _effects("redis", "test_stock_lies_in_the_database_of_the_url"),
     "redis.queue_url": _effects(
@@ -115,17 +117,66 @@ EFFECT_TESTS: Final[dict[str, tuple[str, ...]]] = {
     "feed.read_max": _effects("feed", "test_no_more_changes_are_taken_in_one_read_than_the_limit"),
     "feed.snapshot_part": _effects("feed", "test_a_part_of_a_snapshot_holds_no_more_items_than_the_limit"),
     "feed.skus_max": _effects("feed", "test_a_reader_may_name_so_many_skus_and_no_more"),
+    "feed.set_skus_max": (
+        "tests/web/test_feed_sets.py::TestKeeping::test_a_list_that_does_not_fit_is_refused_and_changes_nothing",
+    ),
+    "feed.sets_per_agent": ("tests/web/test_feed_sets.py::TestKeeping::test_an_agent_may_have_so_many_sets",),
+    "feed.set_life_ms": ("tests/web/test_feed_sets.py::TestKeeping::test_a_set_dies_unless_it_is_used",),
     "feed.readers_max": (
         "tests/web/test_feed_ends.py::TestRefusals::test_a_process_may_have_so_many_readers",
+    ),
+    "feed.readers_per_merchant": (
+        "tests/web/test_feed_limits.py::TestSeats::test_one_merchant_does_not_take_the_seats_of_another",
     ),
     "feed.readers_per_agent": (
         "tests/web/test_feed_ends.py::TestRefusals::test_an_agent_may_have_so_many_readers",
     ),
+    "feed.wait_max_ms": (
+        "tests/web/test_changes.py::TestWaiting::test_nobody_waits_longer_than_the_longest",
+    ),
+    "feed.ticket_ttl_ms": ("tests/web/test_feed_tickets.py::TestEnding::test_its_time_is_short",),
+    "feed.tickets_per_agent": (
+        "tests/web/test_feed_tickets.py::TestGiving::test_an_agent_gets_so_many_in_the_time_that_one_lives",
+    ),
     "feed.buffer_max_bytes": _effects(
-        "feed", "test_a_reader_that_lets_more_than_the_buffer_pile_up_is_sent_away"
+        "feed", "test_a_reader_that_lets_more_than_the_buffer_pile_up_is_put_aside"
+    ),
+    "feed.owed_max_ms": (
+        "tests/web/test_feed_slow.py::test_one_that_takes_nothing_for_too_long_is_sent_away_and_resumes",
+    ),
+    "feed.owed_max": (
+        "tests/web/test_feed_slow.py::test_one_of_everything_is_sent_away_when_too_much_is_owed",
     ),
     "feed.connection_age_ms": (
         "tests/web/test_feed_ends.py::TestLeaving::test_a_connection_ends_at_its_age",
+    ),
+    "subscriptions.per_agent": _LIMITS,
+    "subscriptions.per_merchant": _LIMITS,
+    "subscriptions.in_all": _LIMITS,
+    "subscriptions.skus_max": _effects(
+        "subscription", "test_a_subscription_may_name_so_many_skus_and_no_more"
+    ),
+    "subscriptions.grant_ms": _effects(
+        "subscription", "test_no_more_is_granted_than_the_limit_and_that_when_nothing_is_asked"
+    ),
+    "subscriptions.items_max": _effects("subscription", "test_a_message_holds_no_more_items_than_the_limit"),
+    "subscriptions.pending_max": _effects("subscription", "test_no_more_skus_wait_in_memory_than_the_limit"),
+    "subscriptions.at_once": _effects("subscription", "test_so_many_endpoints_are_called_at_once"),
+    "subscriptions.timeout_ms": _effects(
+        "subscription", "test_an_endpoint_that_has_not_answered_by_the_timeout_has_failed"
+    ),
+    "subscriptions.retry_base_ms": _effects(
+        "subscription", "test_the_first_pauses_are_as_long_as_the_base_says"
+    ),
+    "subscriptions.retry_max_ms": _effects("subscription", "test_no_pause_is_longer_than_the_longest"),
+    "subscriptions.disable_after_ms": _effects(
+        "subscription", "test_an_endpoint_that_takes_nothing_for_so_long_is_left_alone"
+    ),
+    "subscriptions.attempts_kept": _effects(
+        "subscription", "test_so_many_lines_of_the_log_are_kept_and_these_are_the_newest"
+    ),
+    "subscriptions.private_targets": _effects(
+        "subscription", "test_endpoints_in_networks_that_are_named_are_called_and_no_others"
     ),
     "refetch.confirm_after_ms": _effects("stock", "test_an_unversioned_fall_is_confirmed_after_so_long"),
     "refetch.sweep_every_ms": _effects("refetch", "test_what_is_due_is_found_by_the_next_sweep"),

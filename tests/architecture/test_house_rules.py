@@ -59,7 +59,7 @@ _CLOCKS: Final = frozenset({"now", "utcnow", "today"})
 _UNTIMELY: Final = frozenset({"time", "random", "secrets", "uuid", "os"})
 _PURE: Final = frozenset({"model.py", "rules.py", "mapping.py", "signature.py"})
 _MAY_PRINT: Final = re.compile(
-    r"^(benchmarks/|synchub/commands/|synchub/demo/|synchub/__main__\.py$|synchub/connector_kit/emulation\.py$"
+    r"^(benchmarks/|docs/examples/|synchub/commands/|synchub/demo/|synchub/__main__\.py$|synchub/connector_kit/emulation\.py$"
     r"|connectors/\w+/emulator\.py$|tests/(mutants|witness|faults)\b)"
 )
 _HEADINGS: Final = ("Context", "Decision", "Consequences", "Alternatives")

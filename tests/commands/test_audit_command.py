@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _logs_are_left_as_they_were() -> Iterator[None]:
+def _logs_are_left_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # A logger keeps the output that it was first used with, and each test has its own.
+    monkeypatch.setattr("synchub.history.operations._log", structlog.get_logger())
     handlers = logging.getLogger().handlers[:]
     yield
     structlog.reset_defaults()
@@ -214,3 +216,57 @@ def test_a_merchant_is_named_as_merchants_are(desk: Desk, name: str) -> None:
     code, _, err = desk.audit("verify", "--merchant", name)
     assert code == 1
     assert "merchant's name" in err
+
+
+async def _wiped(ledger: Ledger) -> None:
+    await ledger.redis.execute("FLUSHALL")
+
+
+async def _connected_again(ledger: Ledger) -> None:
+    await ledger.redis.execute("HSET", ledger.keys.roles, "wms", "A|1|900000|s|m|1|0|1|0")
+
+
+def test_what_would_be_restored_is_said_and_nothing_is_done(desk: Desk) -> None:
+    desk.prepare(_archived)
+    desk.prepare(_wiped)
+    code, out, err = desk.audit("restore", "--merchant", "acme")
+    assert (code, err) == (0, "")
+    assert "The store does not know of 25 of them: 0 sales of 0 units, and the last word of 3 sources" in out
+    assert "Left out: the numbers of wms." in out
+    assert out.endswith("Nothing was changed; --apply does it.\n")
+    assert not desk.told("restore", "--merchant", "acme")["applied"]
+    desk.prepare(_is_empty)
+
+
+async def _is_empty(ledger: Ledger) -> None:
+    assert await ledger.redis.execute("DBSIZE") == 0
+
+
+def test_what_is_archived_is_restored_once(desk: Desk) -> None:
+    desk.prepare(_archived)
+    desk.prepare(_wiped)
+    desk.prepare(_connected_again)
+    code, out, err = desk.audit("restore", "--merchant", "acme", "--apply", "--json")
+    assert (code, "history_lost" in err) == (0, True)
+    first = json.loads(out)
+    assert (first["applied"], first["lost"], first["restored"]["sources"]) == (True, 25, 3)
+    assert first["restored"]["differing"] == []
+    code, out, err = desk.audit("restore", "--merchant", "acme", "--apply")
+    assert (code, err) == (0, "")
+    assert "Restored: 0 sales (0 were known), 0 sources (3 were known or left out)." in out
+
+
+def test_nothing_is_restored_from_a_broken_archive(desk: Desk) -> None:
+    desk.prepare(_archived)
+    file = desk.folder / "acme/ledger/000000000002.jsonl"
+    file.write_bytes(file.read_bytes().replace(b'"to":"K13"', b'"to":"K31"'))
+    desk.prepare(_wiped)
+    code, out, err = desk.audit("restore", "--merchant", "acme", "--apply")
+    assert (code, out) == (1, "")
+    assert "segment 2: line 4, the entry of sequence 13" in err
+
+
+def test_without_an_archive_nothing_can_be_restored(desk: Desk) -> None:
+    code, _, err = desk.audit("restore", "--merchant", "acme")
+    assert code == 1
+    assert "Nothing is archived of acme" in err

@@ -70,7 +70,7 @@ async def taken(site: Site, body: bytes, sku: str) -> int:
     keys = site.merchant.keys
     own = {keys.head, keys.ledger, keys.feed, keys.skus, keys.sku(sku)}
     # What will change by itself, and what waits for the account to be fresh again.
-    by_time = {f"{keys.tag}due", f"{keys.tag}stale:{site.merchant.account}"}
+    by_time = {f"{keys.tag}due", f"{keys.tag}stale:{site.merchant.account}", keys.heard}
     assert await written(site, body) <= own | by_time
     answer = await site.hub.redis.execute("HGET", keys.sku(sku), "answer")
     return int(answer.split(b"|")[2])

@@ -186,6 +186,78 @@ def test_who_pays_late_gets_it_if_it_is_still_there(hub: Hub) -> None:
     assert (ats(hub), hub.answer(ITEM).held, hub.open(ITEM)) == (0, 0, {"WH1": 2})
 
 
+def test_a_commit_may_buy_a_part_and_the_rest_is_anybodys_again(hub: Hub) -> None:
+    tell(hub, push(10, version=1, at=10), push(5, version=1, at=10, item="MUG-0001"), now=10)
+    held = hub.grant([Wish(ITEM, 4), Wish("MUG-0001", 2)], 20).hold
+    told = hub.commit(held, 30, lines=[Wish(ITEM, 3)], key="k")
+    assert (told.first, told.status) == ("done", "committed")
+    assert (ats(hub), hub.answer(ITEM).held, hub.open(ITEM)) == (7, 0, {"WH1": 3})
+    assert (hub.answer("MUG-0001").ats, hub.answer("MUG-0001").held, hub.open("MUG-0001")) == (5, 0, {})
+    effects = [(one.sku, one.after) for one in hub.ledger if one.field == "hold"]
+    assert [after for sku, after in effects if sku == ITEM] == ["held:4", "held:3", "committed"]
+    assert [after for sku, after in effects if sku != ITEM] == ["held:2", "released"]
+    assert hub.commit(held, 90_000, lines=[Wish(ITEM, 3)], key="k").first == "done"
+    assert hub.commit(held, 90_000, lines=[Wish(ITEM, 2)], key="k").first == "mismatch"
+    assert ats(hub) == 7
+
+
+def test_a_commit_buys_no_more_than_is_held_and_then_nothing(hub: Hub) -> None:
+    tell(hub, push(10, version=1, at=10), push(5, version=1, at=10, item="MUG-0001"), now=10)
+    held = hub.grant([Wish(ITEM, 4)], 20).hold
+    for lines in ([Wish(ITEM, 5)], [Wish(ITEM, 1), Wish("MUG-0001", 1)], [Wish(ITEM, 1, "WH2")]):
+        assert hub.commit(held, 30, lines=lines, key="k").first == "not held"
+    assert (ats(hub), hub.answer(ITEM).held, hub.open(ITEM)) == (6, 4, {})
+    assert hub.commit(held, 40, lines=[Wish(ITEM, 4)], key="k").first == "done"
+
+
+def test_a_part_of_a_hold_at_several_places_is_named_by_its_place(hub: Hub) -> None:
+    tell(hub, push(10, version=1, at=10), push(5, version=1, at=10, location="WH2"), now=10)
+    held = hub.grant([Wish(ITEM, 4, "WH1"), Wish(ITEM, 3, "WH2")], 20).hold
+    assert hub.commit(held, 30, lines=[Wish(ITEM, 1)]).first == "not held"
+    assert hub.commit(held, 30, lines=[Wish(ITEM, 2, "WH2")]).first == "done"
+    assert (ats(hub), hub.answer(ITEM).held, hub.open(ITEM)) == (13, 0, {"WH2": 2})
+    # Nothing of it stays held at a place, so all of it can be had there.
+    assert hub.grant([Wish(ITEM, 10, "WH1"), Wish(ITEM, 3, "WH2")], 40).first == "held"
+
+
+def test_the_part_that_is_bought_is_judged_and_not_all_that_was_held(hub: Hub) -> None:
+    tell(hub, push(5, version=1, at=10), now=10)
+    held = hub.grant([Wish(ITEM, 5)], 20, terms=Terms(conflict="void")).hold
+    tell(hub, push(2, version=2, at=30), now=30)
+    told = hub.commit(held, 40, lines=[Wish(ITEM, 2)])
+    assert (told.first, told.status, ats(hub), hub.open(ITEM)) == ("done", "committed", 0, {"WH1": 2})
+
+
+def test_what_a_part_gives_back_is_not_counted_for_the_channel(hub: Hub) -> None:
+    tell(hub, push(10, version=1, at=10), now=10)
+    capped = Terms(channel_cap=4)
+    hub.commit(hub.grant([Wish(ITEM, 4)], 20, terms=capped).hold, 30, lines=ONE)
+    assert hub.grant([Wish(ITEM, 4)], 40, terms=capped).reason == "channel_cap"
+    assert hub.grant([Wish(ITEM, 3)], 50, terms=capped).first == "held"
+
+
+def test_a_part_of_a_hold_ranks_as_the_whole_did(hub: Hub) -> None:
+    tell(hub, push(4, version=1, at=10), now=10)
+    terms = Terms(conflict="void", confirm_ms=1000)
+    first = hub.grant([Wish(ITEM, 2)], 20, terms=terms).hold
+    second = hub.grant([Wish(ITEM, 2)], 30, terms=terms).hold
+    assert hub.commit(first, 40, lines=ONE).status == "confirming"
+    tell(hub, push(2, version=2, at=50), now=50)
+    # One is sold and two are held of two: what was granted first is there, and what came later is not.
+    hub.pass_time(1040)
+    assert [hub.commit(first, 1050).status, hub.commit(second, 1060).first] == ["committed", "conflict"]
+
+
+def test_who_pays_late_for_a_part_needs_no_more_than_that(hub: Hub) -> None:
+    tell(hub, push(3, version=1, at=10), now=10)
+    late = hub.grant([Wish(ITEM, 3)], 1000, ttl_ms=1000).hold
+    hub.grant([Wish(ITEM, 2)], 3000)
+    assert hub.commit(late, 3100, regrants=True, lines=[Wish(ITEM, 2)]).first == "over"
+    assert hub.commit(late, 3200, regrants=True, lines=[Wish(ITEM, 4)]).first == "not held"
+    assert hub.commit(late, 3300, regrants=True, lines=ONE).status == "committed"
+    assert (ats(hub), hub.answer(ITEM).held, hub.open(ITEM)) == (0, 2, {"WH1": 1})
+
+
 def test_a_confirmation_is_final_at_its_deadline_or_void(hub: Hub) -> None:
     tell(hub, push(2, version=1, at=10), now=10)
     terms = Terms(conflict="void", confirm_ms=5000)

@@ -137,6 +137,17 @@ def test_a_sale_that_a_level_contains_moves_as_well(hub: SalesDriver) -> None:
     assert (hub.answer(ITEM).known, hub.open(ITEM), stock(hub, MUG)) == (False, {}, [9])
 
 
+def test_a_sale_of_which_the_place_is_known_stays_there_when_it_moves(hub: SalesDriver) -> None:
+    for item in (ITEM, MUG):
+        tell(hub, *(push(20, version=1, at=10, item=item, location=at) for at in ("WH1", "WH2")), now=10)
+    map_to(hub, "9", (ITEM, 1), now=15)
+    tell(hub, order(2, at=20, item="9", version=1, location="WH2"), now=20)
+    tell(hub, order(3, at=21, item="9", version=1, name="1002"), now=21)
+    tell(hub, ack(3, at=22, version=2, name="1002", location="WH1"), now=22)
+    map_to(hub, "9", (MUG, 1), now=30)
+    assert (stock(hub, ITEM, MUG), hub.open(MUG)) == ([40, 35], {"WH1": 3, "WH2": 2})
+
+
 # New names
 
 

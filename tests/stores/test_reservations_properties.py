@@ -109,13 +109,18 @@ class World:
         names = self.chance.choice(self.holds)
         verb = self.chance.choice(["commit", "commit", "release", "renew"])
         rest = (2000,) if verb == "renew" else ()
-        named = {"order": self.chance.choice(["", f"o{self.now}"])} if verb == "commit" else {}
+        named = self._bought() if verb == "commit" else {}
         _agree(
             [
                 getattr(each, verb)(name, *rest, self.now, **named)
                 for each, name in zip(self.both, names, strict=True)
             ]
         )
+
+    def _bought(self) -> dict[str, Any]:
+        choice = self.chance.choice
+        line = Wish(choice(SKUS), self.chance.randint(1, 3), choice(["", "", *PLACES]))
+        return {"order": choice(["", f"o{self.now}"]), "lines": choice([(), (line,)])}
 
 
 @pytest.mark.parametrize("part", range(4))

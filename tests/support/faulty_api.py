@@ -34,6 +34,6 @@ async def read(*carried: object) -> NoReturn:
 if __name__ == "__main__":
     with (
         mock.patch("synchub.ingress.operations.Gate.enqueue", enqueue),
-        mock.patch("synchub.stock.operations.read", read),
+        mock.patch("synchub.availability.asking.Questions.ask", read),
     ):
         sys.exit(main())

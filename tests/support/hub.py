@@ -30,6 +30,7 @@ from synchub.settings import (
     ServerSettings,
     Settings,
     StockSettings,
+    SubscriptionSettings,
     WorkerSettings,
 )
 from synchub.web.app import build_app
@@ -54,6 +55,7 @@ _SECTIONS: Final = {
     "limits": LimitSettings,
     "worker": WorkerSettings,
     "reservations": ReservationSettings,
+    "subscriptions": SubscriptionSettings,
 }
 _ids = itertools.count(1)
 

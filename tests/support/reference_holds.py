@@ -192,21 +192,31 @@ class Holds(Sales):
         *,
         order: str = "",
         regrants: bool = False,
+        lines: Sequence[Wish] = (),
         agent: str = "bot",
         key: str = "",
     ) -> Decision:
         """Make sales of it: what can be sold does not move. Without stock behind it, a conflict.
 
-        With ``regrants`` also after its deadline, where the units can still be had.
+        With ``regrants`` also after its deadline, where the units can still be had. With ``lines`` less is
+        bought than is held, and the rest is anybody's again.
         """
-        asked = ("commit", name, order, regrants)
+        asked = ("commit", name, order, regrants, tuple(lines))
         known = self._replay(agent, key, asked)
         if known:
             return known
         self.step(now)
-        hold = self._live(name) or (self._revived(name) if regrants else None)
-        if hold is None:
+        hold = self.holds.get(name)
+        if hold is None or not (self._live(name) or (regrants and hold.status == "expired")):
             return self._over(name)
+        bought = _bought(hold.granted, lines) if lines else hold.granted
+        if bought is None:
+            return Decision("not held", name, "", 0, hold.status)
+        if hold.status == "expired":
+            if not self._revive(hold, bought):
+                return self._over(name)
+        elif lines:
+            self._shorten(hold, bought)
         hold.order = order
         reason = "conflict" if any(self._is_beyond(hold, wish.sku) for wish in hold.wishes) else ""
         if reason and hold.terms.conflict == "void":
@@ -376,19 +386,28 @@ class Holds(Sales):
         hold = self.holds.get(name)
         return hold if hold is not None and hold.status == "held" and hold.deadline > self.now else None
 
-    def _revived(self, name: str) -> Hold | None:
-        """A hold that has lapsed, if what it held is still there for the same asker."""
-        hold = self.holds.get(name)
-        if hold is None or hold.status != "expired":
-            return None
-        if self._objection(hold.granted, hold.channel, hold.terms, None):
-            return None
-        hold.status, hold.wishes = "held", []
-        for wish in hold.granted:
+    def _revive(self, hold: Hold, wanted: Sequence[Wish]) -> bool:
+        """Hold again what has lapsed, if it is still there for the same asker."""
+        if self._objection(wanted, hold.channel, hold.terms, None):
+            return False
+        hold.granted, hold.status, hold.wishes = tuple(wanted), "held", []
+        for wish in wanted:
             hold.wishes.append(wish)
             self._count(hold, wish.sku, wish.units)
             self._tell(hold, wish, "", f"held:{wish.units}", "regranted")
-        return hold
+        return True
+
+    def _shorten(self, hold: Hold, bought: Sequence[Wish]) -> None:
+        """Give back what is not bought, line by line."""
+        left = {(wish.sku, wish.place): wish.units for wish in bought}
+        for position, wish in reversed([*enumerate(hold.wishes)]):
+            units = left.get((wish.sku, wish.place), 0)
+            if units == wish.units:
+                continue
+            hold.wishes[position : position + 1] = [wish._replace(units=units)] if units else []
+            self._count(hold, wish.sku, units - wish.units)
+            self._tell(hold, wish, f"held:{wish.units}", f"held:{units}" if units else "released", "commit")
+        hold.granted = tuple(bought)
 
     def _over(self, name: str) -> Decision:
         hold = self.holds.get(name)
@@ -417,6 +436,19 @@ def _closed(answer: Answer, terms: Terms) -> str:
     if not answer.known:
         return "" if terms.on_unknown == "assume_in" else "unknown_level"
     return "stale" if answer.stale and terms.on_stale in {"assume_out", "escalate"} else ""
+
+
+def _bought(granted: Sequence[Wish], lines: Sequence[Wish]) -> tuple[Wish, ...] | None:
+    """What is left of a hold that has each place once; None where more is bought than was granted."""
+    left = {(wish.sku, wish.place): wish.units for wish in granted}
+    taken: dict[tuple[str, str], int] = defaultdict(int)
+    for sku, units, place in lines:
+        places = [at for of, at in left if of == sku]
+        where = places[0] if not place and "" not in places and len(places) == 1 else place
+        taken[sku, where] += units
+    if any(units > left.get(where, 0) for where, units in taken.items()):
+        return None
+    return tuple(wish._replace(units=taken[wish[0], wish[2]]) for wish in granted if taken[wish[0], wish[2]])
 
 
 def _allowance(answer: Answer, terms: Terms) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, Final
 
 from synchub.agents.model import Rate
@@ -9,7 +10,7 @@ from synchub.keyspace import LIST_SEPARATOR, SEPARATOR
 from synchub.policies.model import Conflict, OnStale, OnUnknown
 from synchub.policies.model import Terms as HubTerms
 from synchub.reservations import store as reservations
-from synchub.reservations.model import Asker, Change, Mode, Verb, Wanted, WantedLine
+from synchub.reservations.model import Asker, BoughtLine, Change, Mode, Verb, Wanted, WantedLine
 from synchub.reservations.rules import fingerprint, refusal_of, reservation_of
 from synchub.stock import store as stock
 from tests.support.apply_driver import ApplyDriver, at_once
@@ -119,11 +120,11 @@ class SalesDriver(ApplyDriver):
 
     def renew(self, name: str, ttl_ms: int, now: int, *, agent: str = "bot", key: str = "") -> Decision:
         """Move the deadline."""
-        return self._change(Verb.RENEW, name, now, agent=agent, key=key, ttl_ms=ttl_ms)
+        return self._change(Change(verb=Verb.RENEW, hold=name, ttl_ms=ttl_ms), now, agent=agent, key=key)
 
     def release(self, name: str, now: int, *, agent: str = "bot", key: str = "") -> Decision:
         """Give everything back."""
-        return self._change(Verb.RELEASE, name, now, agent=agent, key=key)
+        return self._change(Change(verb=Verb.RELEASE, hold=name), now, agent=agent, key=key)
 
     def commit(
         self,
@@ -132,29 +133,21 @@ class SalesDriver(ApplyDriver):
         *,
         order: str = "",
         regrants: bool = False,
+        lines: Sequence[Wish] = (),
         agent: str = "bot",
         key: str = "",
     ) -> Decision:
         """Make sales of it; with ``regrants`` also after its deadline, where there is still enough."""
-        return self._change(Verb.COMMIT, name, now, agent=agent, key=key, order=order, regrants=regrants)
+        asked = Change(verb=Verb.COMMIT, hold=name, order=order, regrants=regrants, lines=_bought(lines))
+        return self._change(asked, now, agent=agent, key=key)
 
-    def _change(
-        self,
-        verb: Verb,
-        name: str,
-        now: int,
-        *,
-        agent: str,
-        key: str,
-        ttl_ms: int = 0,
-        order: str = "",
-        regrants: bool = False,
-    ) -> Decision:
+    def _change(self, asked: Change, now: int, *, agent: str, key: str) -> Decision:
+        name = asked.hold
         request = reservations.ChangeRequest(
-            change=Change(verb=verb, hold=name, ttl_ms=ttl_ms, order=order, regrants=regrants),
+            change=asked,
             agent=agent,
             once=f"{agent}:{key}" if key else "",
-            fingerprint=fingerprint(verb, name, ttl_ms, order, regrants),
+            fingerprint=fingerprint(*astuple(asked)),
             rate=_UNLIMITED,
         )
         answer = at_once(reservations.change(self, self._keys, request, now_ms=now, settings=self._settings))
@@ -164,13 +157,19 @@ class SalesDriver(ApplyDriver):
         if did == "hold_unknown":
             return Decision("unknown")
         status = reservation_of(answer.now).status.value
+        if did == "not_held":
+            return Decision("not held", name, "", 0, status)
         if did in {"hold_expired", "closed"}:
             return Decision("over", name, "", 0, status)
         first = reservation_of(answer.first)
-        deadline = first.expires_ms if verb is Verb.RENEW else 0
+        deadline = first.expires_ms if asked.verb is Verb.RENEW else 0
         reason = "conflict" if did == "conflict" else ""
         voided = reason and status == "voided"
         return Decision("conflict" if voided else "done", name, reason, deadline, status)
+
+
+def _bought(lines: Sequence[Wish]) -> tuple[BoughtLine, ...]:
+    return tuple(BoughtLine(sku=one.sku, quantity=one.units, location=one.place) for one in lines)
 
 
 def _granted(answer: Any) -> Decision:

@@ -64,6 +64,36 @@ def shipped_with(mutant: SalesMutant) -> Iterator[None]:
 
 MUTANTS: Final = (
     SalesMutant(
+        "what a part of a hold leaves stays held",
+        "  set_aside(state, line, -rest.quantity)\n",
+        "",
+        "a_commit_may_buy_a_part_and_the_rest_is_anybodys_again",
+    ),
+    SalesMutant(
+        "more than is held can be bought",
+        "    if left > 0 then\n      return nil, {sku",
+        "    if false then\n      return nil, {sku",
+        "a_commit_buys_no_more_than_is_held_and_then_nothing",
+    ),
+    SalesMutant(
+        "what a part gives back is judged too",
+        "lies_beyond(state, hold, line, freed[line.sku]) > 0",
+        "lies_beyond(state, hold, line) > 0",
+        "the_part_that_is_bought_is_judged_and_not_all_that_was_held",
+    ),
+    SalesMutant(
+        "what a part gives back still counts for limits",
+        "  count_line(hold, rest, -1)\n",
+        "",
+        "what_a_part_gives_back_is_not_counted_for_the_channel",
+    ),
+    SalesMutant(
+        "a late payment for a part needs all of it",
+        "    line.quantity = units\n    kept[#kept + 1]",
+        "    line.quantity = hold.status == 'held' and units or line.quantity\n    kept[#kept + 1]",
+        "who_pays_late_for_a_part_needs_no_more_than_that",
+    ),
+    SalesMutant(
         "a level includes every sale",
         "return here - owed",
         "return here",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[2]
 PACKAGES: Final = ("synchub", "connectors", "workers")
-CODE: Final = (*PACKAGES, "tests", "benchmarks")
+CODE: Final = (*PACKAGES, "clients", "docs/examples", "tests", "benchmarks")
 
 _NOT_OURS: Final = frozenset(
     {

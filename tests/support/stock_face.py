@@ -17,6 +17,7 @@ from synchub.accounts.directory import Directory
 from synchub.accounts.model import NewAccount
 from synchub.agents import operations as agents
 from synchub.agents.operations import NewAgent
+from synchub.availability.asking import Questions
 from synchub.connector_kit.events import Catalogue, Level, Scale, Version
 from synchub.decisions.operations import DecisionLog
 from synchub.keyspace import MerchantKeys
@@ -26,8 +27,9 @@ from synchub.policies.operations import PolicyDirectory
 from synchub.stock import operations as stock
 from synchub.stock.rules import Circumstances, rows_of
 from synchub.web.keys import HUB
+from synchub.web.limits import LIMITS, Limits
 from synchub.web.problems import problems
-from synchub.web.stock import stock_app
+from synchub.web.stock import add_stock_routes
 from tests.support.registry import connectors, open_registry
 from tests.support.wait import eventually
 
@@ -118,6 +120,7 @@ async def open_face(redis_url: str, *, max_age_ms: int | None = None) -> AsyncIt
         parts = SimpleNamespace(
             settings=registry.settings,
             redis=registry.redis,
+            questions=Questions(registry.redis),
             vault=registry.vault,
             directory=directory,
             policies=decisions,
@@ -126,6 +129,8 @@ async def open_face(redis_url: str, *, max_age_ms: int | None = None) -> AsyncIt
         hub = cast("Hub", parts)
         app = web.Application(middlewares=[problems])
         app[HUB] = hub
-        app.add_subapp("/v1/stock/", stock_app(hub))
+        app[HUB] = hub
+        app[LIMITS] = Limits(hub)
+        add_stock_routes(app)
         async with directory.following(), TestClient(TestServer(app)) as client:
             yield Face(registry, directory, decisions, client)

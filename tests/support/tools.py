@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Final
 
 import pytest
+
+PACKAGES_VARIABLE: Final = "SYNCHUB_TEST_NPM"
+"""Names the folder in which `make witness` has installed npm packages."""
 
 
 def need_tool(name: str) -> Path:

@@ -144,9 +144,10 @@ class Valkey:
         with Redis(host="127.0.0.1", port=port, socket_timeout=1) as client:
             while process is not None and process.poll() is None and time.monotonic() < deadline:
                 try:
-                    # While the log is being read the answer is an error, LOADING. Another server that was
-                    # quicker to take the port is not ours: its process id differs.
-                    if client.info("server")["process_id"] == process.pid:
+                    # It tells of itself while it still reads its log, and of nothing else. Another server
+                    # that was quicker to take the port is not ours: its process id differs.
+                    told = client.info()
+                    if told["process_id"] == process.pid and not told["loading"]:
                         return True
                 except (RedisError, OSError):
                     pass

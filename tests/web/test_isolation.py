@@ -13,7 +13,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from aiohttp import WSServerHandshakeError
+from multidict import CIMultiDict
 
+from synchub import push_keys
 from synchub.agents import operations as agents
 from synchub.agents.model import Kind
 from synchub.agents.operations import NewAgent
@@ -60,6 +63,8 @@ class Case:
     body: Any = None
     is_endless: bool = False
     """It is read up to the first heartbeat."""
+    is_socket: bool = False
+    """The same, after an upgrade."""
     is_about_anothers: bool = False
     """It names something that the victim alone has: with another merchant's key there is no such thing."""
 
@@ -72,8 +77,16 @@ def merchants_only(**about: Any) -> Case:
     return Case(audience=For.MERCHANTS, **about)
 
 
+def about_a_subscription(**about: Any) -> Case:
+    return agents_only(parts={"id": "subscription"}, is_about_anothers=True, **about)
+
+
 def about_a_hold(**about: Any) -> Case:
     return agents_only(parts={"id": "hold"}, is_about_anothers=True, **about)
+
+
+def about_a_set(**about: Any) -> Case:
+    return agents_only(parts={"id": "set"}, is_about_anothers=True, **about)
 
 
 CASES: Final[dict[Route, Case]] = {
@@ -88,6 +101,13 @@ CASES: Final[dict[Route, Case]] = {
         body={"items": [{"sku": SKU, "checksum": "hmac-sha256:" + "0" * 64}]}
     ),
     ("GET", "/v1/feed"): agents_only(is_endless=True),
+    ("POST", "/v1/feed/sets"): agents_only(body={"skus": [SKU]}),
+    ("GET", "/v1/feed/sets/{id}"): about_a_set(),
+    ("PATCH", "/v1/feed/sets/{id}"): about_a_set(body={"add": ["INTRUDER"], "remove": [SKU]}),
+    ("DELETE", "/v1/feed/sets/{id}"): about_a_set(),
+    ("GET", "/v1/feed/ws"): agents_only(is_socket=True),
+    ("GET", "/v1/changes"): agents_only(),
+    ("POST", "/v1/feed/tickets"): agents_only(body={"sku": [SKU]}),
     ("POST", "/v1/reservations"): agents_only(body={"lines": [{"sku": SKU, "quantity": 1}]}),
     ("GET", "/v1/reservations/{id}"): about_a_hold(),
     ("POST", "/v1/reservations/{id}/renew"): about_a_hold(body={"ttl_ms": 1000}),
@@ -95,6 +115,15 @@ CASES: Final[dict[Route, Case]] = {
     ("POST", "/v1/reservations/{id}/release"): about_a_hold(body={}),
     # A token says itself whose it is; a made-up one restores nothing.
     ("POST", "/v1/reservations/restore"): agents_only(body={"tokens": ["shr1.e30.AAAA"]}),
+    ("GET", "/v1/subscriptions"): agents_only(),
+    ("POST", "/v1/subscriptions"): agents_only(body={"url": "https://intruder.example/"}),
+    ("GET", "/v1/subscriptions/{id}"): about_a_subscription(),
+    ("DELETE", "/v1/subscriptions/{id}"): about_a_subscription(),
+    ("POST", "/v1/subscriptions/{id}/renew"): about_a_subscription(body={"ttl_ms": 60_000}),
+    ("POST", "/v1/subscriptions/{id}/rotate"): about_a_subscription(body={}),
+    ("POST", "/v1/subscriptions/{id}/test"): about_a_subscription(body={}),
+    ("POST", "/v1/subscriptions/{id}/redrive"): about_a_subscription(body={"from": "everything"}),
+    ("GET", "/v1/subscriptions/{id}/attempts"): about_a_subscription(),
     ("GET", "/v1/merchant/ledger"): merchants_only(),
     ("GET", "/v1/merchant/sales"): merchants_only(),
     ("POST", "/v1/merchant/settlements"): merchants_only(
@@ -155,6 +184,8 @@ class Town:
             about["json"] = _named(case.body, self.words)
         if case.is_endless:
             return await self._ask_endless(path, headers)
+        if case.is_socket:
+            return await self._ask_socket(path, headers)
         return await self.site.ask(method, f"{path}?{query}" if query else path, **about)
 
     async def _ask_endless(self, path: str, headers: dict[str, str]) -> Heard:
@@ -166,6 +197,18 @@ class Town:
                 body += await answer.content.readline()
             return Heard(status=answer.status, headers=answer.headers.copy(), body=body)
 
+    async def _ask_socket(self, path: str, headers: dict[str, str]) -> Heard:
+        upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        nonce = {"Sec-WebSocket-Key": "c3luY2h1YnN5bmNodWI0Mg=="}
+        try:
+            async with self.site.session.ws_connect(self.site.url + path, headers=headers) as socket:
+                body = b""
+                while b'"event":"hb"' not in body:
+                    body += (await socket.receive_str()).encode()
+                return Heard(status=200, headers=CIMultiDict(), body=body)
+        except WSServerHandshakeError:
+            return await self.site.ask("GET", path, headers=headers | upgrade | nonce)
+
     async def state(self) -> dict[str, Any]:
         """Everything that an intruder could have changed."""
         told = {}
@@ -174,9 +217,12 @@ class Town:
         account = self.words["account"]
         mapped = await self._told(f"/v1/merchant/mappings?account={account}", self.own[Kind.MERCHANT])
         hold = await self._told(f"/v1/reservations/{self.words['hold']}", self.own[Kind.AGENT])
+        subscribed = await self._told("/v1/subscriptions", self.own[Kind.AGENT])
+        told["set"] = await self._told(f"/v1/feed/sets/{self.words['set']}", self.own[Kind.AGENT])
         stock = await self._told(f"/v1/stock/{SKU}", self.own[Kind.AGENT])
         about = {name: hold[name] for name in ("status", "expires_at")}
-        return {**told, "mapped": mapped, "hold": about, "available": stock["available"]}
+        told |= {"mapped": mapped, "subscriptions": subscribed}
+        return {**told, "hold": about, "available": stock["available"]}
 
     async def _told(self, path: str, key: str) -> Any:
         heard = await self.site.ask("GET", path, headers={"Authorization": f"Bearer {key}"})
@@ -228,11 +274,19 @@ async def _belongings(site: Site, own: dict[Kind, str]) -> dict[str, str]:
     shopper = {"Authorization": f"Bearer {own[Kind.AGENT]}", "Idempotency-Key": "victim-1"}
     wanted = {"lines": [{"sku": SKU, "quantity": HELD}], "mode": "cart", "ttl_ms": 600_000}
     held = await _done(site.ask("POST", "/v1/reservations", json=wanted, headers=shopper))
+    pushed = {"url": f"https://victim.example/{PLACE}", "skus": [SKU]}
+    subscribed = await _done(site.ask("POST", "/v1/subscriptions", json=pushed, headers=shopper))
+    log = push_keys.attempts(victim.keys.tag, json.loads(subscribed.body)["id"])
+    line = {"at_ms": 1, "name": NOTE, "id": "msg_1", "outcome": "failed"}
+    await site.hub.client.xadd(log, {"a": json.dumps(line)})
+    listed = await _done(site.ask("POST", "/v1/feed/sets", json={"skus": [SKU]}, headers=shopper))
     return {
         "sku": SKU,
         "account": victim.account,
         "agent": f"{victim.name}-agent-2",
         "hold": json.loads(held.body)["id"],
+        "subscription": json.loads(subscribed.body)["id"],
+        "set": json.loads(listed.body)["set"],
     }
 
 
@@ -349,7 +403,7 @@ async def test_the_right_key_does_find_it_so_that_these_tests_look_at_something(
     for route in [one for one in routes if one[0] == "GET"]:
         heard = await town.ask(route, town.own[CASES[route].audience.value])
         assert has_a_trace(heard, town, route) != [], (route, heard)
-    # What ends something comes last, so that there is something to end.
-    for route in sorted(routes, key=lambda one: (one[0] == "DELETE", one)):
+    # What ends something comes last, so that there is something to end; with its key everything ends.
+    for route in sorted(routes, key=lambda one: (one[0] == "DELETE", "agents" in one[1], one)):
         heard = await town.ask(route, town.own[CASES[route].audience.value])
         assert heard.status not in {401, 403, 404}, (route, heard)

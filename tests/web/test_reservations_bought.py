@@ -60,6 +60,73 @@ async def test_an_order_for_one_sku_leaves_the_rest_of_the_hold(shop: Shop, buye
     assert (await left(buyer), await left(buyer, "MUG")) == (7, 5)
 
 
+async def test_less_is_bought_than_was_held_and_the_rest_is_given_back(shop: Shop, buyer: Buyer) -> None:
+    await shop.has(5, "MUG")
+    held = await buyer.hold(line(3), line(2, "MUG"))
+    committed = told(await buyer.commit(held, order_id="1001", lines=[line(2)], once="k"))
+    assert (committed["status"], committed["lines"]) == (
+        "committed",
+        [{"sku": "TEE", "quantity": 2, "location": None, "sold_from": [{"location": "WH1", "quantity": 2}]}],
+    )
+    assert committed["released"] == [
+        {"sku": "TEE", "quantity": 1, "location": None},
+        {"sku": "MUG", "quantity": 2, "location": None},
+    ]
+    assert (await left(buyer), await left(buyer, "MUG")) == (8, 5)
+    again = told(await buyer.commit(held, order_id="1001", lines=[line(2)], once="k"))
+    assert again == committed
+    assert problem(await buyer.commit(held, order_id="1001", lines=[line(1)], once="k")) == (
+        409,
+        "idempotency_mismatch",
+    )
+    await shop.sells("1001", units=2)
+    assert await left(buyer) == 8
+
+
+async def test_what_is_not_held_cannot_be_bought_and_the_sentence_says_so(shop: Shop, buyer: Buyer) -> None:
+    held = await buyer.hold(line(3))
+    for lines, sentence in (
+        ([line(4)], "This reservation has 3 of TEE; a commit buys at most that."),
+        ([line(2), line(2)], "This reservation has 3 of TEE; a commit buys at most that."),
+        ([line(1, "MUG")], "This reservation has no line of MUG; where"),
+        ([line(1, location="WH2")], "This reservation has no line of TEE at WH2; where"),
+    ):
+        heard = await buyer.commit(held, lines=lines, once="k")
+        assert problem(heard) == (422, "invalid_request")
+        assert heard.problem["detail"].startswith(sentence)
+    assert problem(await buyer.commit(held, lines=[])) == (422, "invalid_request")
+    assert (await buyer.look(held))["status"] == "held"
+    assert told(await buyer.commit(held, lines=[line(3)], once="k"))["released"] == []
+    assert len(await shop.ledger()) == 2
+
+
+async def test_what_an_order_has_bought_of_the_hold_can_be_named_and_stays_bought(
+    shop: Shop, buyer: Buyer
+) -> None:
+    await shop.has(5, "MUG")
+    held = await buyer.hold(line(3), line(2, "MUG"))
+    await shop.sells("1001", units=3, reference=held["id"])
+    committed = told(await buyer.commit(held, lines=[line(3), line(1, "MUG")]))
+    assert [(one["sku"], one["quantity"]) for one in committed["lines"]] == [("TEE", 3), ("MUG", 1)]
+    assert (await left(buyer), await left(buyer, "MUG")) == (7, 4)
+
+
+async def test_what_a_commit_gives_back_is_no_units_of_the_agent(shop: Shop, buyer: Buyer) -> None:
+    await shop.decide({"set": {"units_per_agent": 3}})
+    told(await buyer.commit(await buyer.hold(line(3)), lines=[line(1)]))
+    assert (await buyer.refused(line(3)))["reason"] == "unit_limit"
+    await buyer.hold(line(2))
+
+
+async def test_a_sequence_that_moved_leaves_the_whole_hold(shop: Shop, buyer: Buyer) -> None:
+    held = await buyer.hold(line(3))
+    await shop.has(1)
+    refused = await buyer.commit(held, lines=[line(2)], expected_seq=held["seq"])
+    assert problem(refused) == (409, "sequence_moved")
+    assert (await buyer.look(held))["lines"][0]["quantity"] == 3
+    told(await buyer.commit(held, lines=[line(1)], expected_seq=held["seq"]))
+
+
 async def test_late_money_is_told_so_and_may_be_granted_anew(shop: Shop, buyer: Buyer) -> None:
     held = await buyer.hold(line(3), ttl_ms=2000)
     await shop.later(2000)

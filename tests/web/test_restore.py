@@ -93,6 +93,23 @@ async def test_a_receipt_comes_with_the_commit_and_is_a_sale_again(site: Site) -
     assert (known["outcome"], known["reservation"]["status"]) == ("known", "committed")
 
 
+@pytest.mark.parametrize("shows_the_hold_first", [False, True])
+async def test_a_receipt_for_a_part_sells_no_more_than_that(
+    site: Site, *, shows_the_hold_first: bool
+) -> None:
+    key = await key_of(site)
+    hold = await held(site, key)
+    heard = await post(site, key, f"/{hold['id']}/commit", {"lines": [{"sku": "TEE", "quantity": 1}]})
+    receipt = json.loads(heard.body)["token"]
+    await lose_holds(site)
+    if shows_the_hold_first:
+        [known] = await restored(site, key, hold["token"])
+        assert known["reservation"]["status"] == "held"
+    [result] = await restored(site, key, receipt)
+    assert (result["outcome"], result["reservation"]["lines"][0]["quantity"]) == ("restored", 1)
+    assert (await site.stock("TEE"))["available"] == 4
+
+
 async def test_a_token_is_worth_nothing_to_others(site: Site, redis_url: str) -> None:
     hold = await held(site, await key_of(site))
     await lose_holds(site)

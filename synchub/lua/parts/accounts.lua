@@ -75,9 +75,10 @@ local general_cache
 -- What the merchant has decided for all of its stock.
 local function general()
   if not general_cache then
-    local stored = redis.call('HMGET', head, 'takeover', 'places', 'fast_age_ms', 'slow_age_ms', 'asks_first')
+    local stored = redis.call('HMGET', head, 'takeover', 'places', 'fast_age_ms', 'slow_age_ms', 'asks_first',
+      'destinations')
     general_cache = {trusts = stored[1] == 'trusting', places = {}, fast_age = tonumber(stored[3] or '0'),
-      slow_age = tonumber(stored[4] or '0'), asks_first = stored[5] == '1'}
+      slow_age = tonumber(stored[4] or '0'), asks_first = stored[5] == '1', destinations = stored[6] or ''}
     local rank = 0
     for place in string.gmatch(stored[2] or '', '[^\30]+') do
       rank = rank + 1
@@ -85,6 +86,19 @@ local function general()
     end
   end
   return general_cache
+end
+
+-- The places that are in front for a country, by their names; none where nothing is said of it.
+local function places_near(country)
+  local ranks, rank = {}, 0
+  for entry in string.gmatch(country ~= '' and general().destinations or '', '[^\30]+') do
+    local named, list = string.match(entry, '^([^\31]*)(.*)$')
+    for place in string.gmatch(named == country and list or '', '[^\31]+') do
+      rank = rank + 1
+      ranks[place] = rank
+    end
+  end
+  return ranks
 end
 
 local groups_cache

@@ -1,5 +1,7 @@
 -- What an item is: its SKU, whether it is sold, and when it is gone.
 
+local aliases = tag .. 'aliases'
+
 local function own_sources(state, account, item)
   local found = {}
   for field, s in pairs(state.sources) do
@@ -34,6 +36,21 @@ local function leave_sku(row, sku, after)
   end
 end
 
+-- The last item of a SKU has become another one: who asks for the old name means the new. A name that is given to an
+-- item is nobody's old name any more, so that names lead somewhere and never in a circle.
+local function note_alias(sku, after)
+  for _, part in ipairs(after) do
+    redis.call('HDEL', aliases, part.sku)
+  end
+  local is_left = #after == 1 and after[1].units == 1 and after[1].sku ~= sku
+  for _, s in pairs(load_sku(sku).sources) do
+    is_left = is_left and s.status == 'R'
+  end
+  if is_left then
+    redis.call('HSET', aliases, sku, after[1].sku)
+  end
+end
+
 local function map_item(row)
   local before, after = parts_of(row.account, row.item), parts_in(row.sku)
   local is_by_person = row.number == 1
@@ -47,6 +64,7 @@ local function map_item(row)
   end
   for _, part in ipairs(before) do
     leave_sku(row, part.sku, #after == 1 and after[1].sku or nil)
+    note_alias(part.sku, after)
   end
   move_sales(row, before, after)
   fetch_now(row)

@@ -8,7 +8,7 @@ local UNCONFIRMED_MAX_MS = 1000
 local ledger, feed = tag .. 'ledger', tag .. 'feed'
 
 local function text(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 local stored_head = redis.call('HMGET', head, 'epoch', 'seq', 'feed_seq', 'clock', 'clock_at', 'granted_us', 'policy',

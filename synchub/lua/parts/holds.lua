@@ -65,9 +65,10 @@ local function member_of(hold, line)
 end
 
 -- What the hold's change did to one SKU, in ledger and feed.
-local function note(state, hold, place, from, to, cause)
-  local row = {account = '', item = hold.id, version = '', cause = cause, at = now}
-  return emit(state, row, {field = 'hold', place = place, from = from, to = to}, true, 0, true)
+local function note(state, hold, place, from, to, cause, more)
+  state.whose = state.whose or {}
+  state.whose[hold.agent] = true
+  return emit_later(state, place, hold.id, from, to, cause, more)
 end
 
 local function set_aside(state, line, units)
@@ -121,8 +122,8 @@ local function shortage(state, hold, line, allowance)
   return math.max(0, short)
 end
 
-local function lies_beyond(state, hold, line)
-  return shortage(state, hold, line, math.floor(math.max(0, state.ref) * line.allowance_bp / 10000))
+local function lies_beyond(state, hold, line, freed)
+  return shortage(state, hold, line, math.floor(math.max(0, state.ref) * line.allowance_bp / 10000) + (freed or 0))
 end
 
 -- Lets the holds end that are over by now, at most so many in one step.

@@ -53,9 +53,12 @@ end
 
 local function take_out(row, line, units, stays)
   local state = load_sku(line.sku)
-  local sale = {sku = line.sku, units = units, stems = stems_of(line), origin = line.origin, status = line.status,
+  local sale = {id = line.id, sku = line.sku, units = units, stems = stems_of(line), origin = line.origin, status = line.status,
     order = line.order, target = line.target, scale = line.scale, v = line.v, final = line.final, placed = line.placed,
-    hold = line.hold, at = line.at, takes = line.takes, gives = line.gives, places = line.places, acks = line.acks}
+    hold = line.hold, at = line.at, takes = line.takes, gives = line.gives, places = {}, acks = line.acks}
+  for place, n in pairs(line.places) do
+    sale.places[place] = n -- before its units are dropped
+  end
   local sold, place, counts = line.q - sum(line.gives), next(line.places) or '', line.q > 0
   drop_units(state, line)
   for _, name in ipairs(line.names) do
@@ -67,7 +70,8 @@ local function take_out(row, line, units, stays)
   redis.call('HDEL', lines, line.id)
   line_cache[line.id] = false
   if counts and not stays then
-    record(state, row, {field = 'sale', place = place, from = text(sold), to = '0', ref = line.id})
+    record(state, row, {field = 'sale', place = place, from = text(sold), to = '0', ref = line.id,
+      more = {'moved', '1'}})
   end
   return sale
 end
@@ -111,7 +115,7 @@ local function bring_in(row, sale, part, is_renamed)
   evaluate_everywhere(state, line)
   if line.q > 0 then
     record(state, row, {field = 'sale', place = next(line.places) or '', from = '0',
-      to = text(line.q - sum(line.gives)), ref = line.id})
+      to = text(line.q - sum(line.gives)), ref = line.id, more = {'moved_from', sale.id}})
   end
 end
 

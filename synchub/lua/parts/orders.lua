@@ -1,171 +1,4 @@
--- What platforms tell of their orders: a line is a state, an acknowledgement a fact about a source.
-
-local function fields_of(group)
-  return string.match(group, '^([^\31]*)\31?([^\31]*)$')
-end
-
-local function own_name(row, sku)
-  return 'o' .. US .. row.account .. US .. row.group .. US .. sku
-end
-
--- Every name that the row gives its sale, the surest first. An acknowledgement names an order of another platform.
-local function names_of(row, sku)
-  local found = {}
-  local order, part = fields_of(row.group)
-  if row.kind == 'O' then
-    found[1] = own_name(row, sku)
-  end
-  if part ~= '' then
-    found[#found + 1] = 'l' .. US .. row.group .. US .. sku
-  end
-  for reference in string.gmatch(row.extra, '[^\30]+') do
-    found[#found + 1] = 'h' .. US .. reference .. US .. sku
-    found[#found + 1] = 'r' .. US .. reference .. US .. sku
-  end
-  if order ~= '' then
-    found[#found + 1] = 'c' .. US .. order .. US .. sku
-  end
-  return found
-end
-
-local function account_of(order)
-  return string.match(order, '^[^\31]*')
-end
-
--- Whether all that is known of a line is that it is another one of the same order.
-local function is_of_another_line(row, line)
-  local order, part = fields_of(row.group)
-  for _, name in ipairs(line.names) do
-    local other_order, other_part = string.match(name, '^l\31([^\31]*)\31([^\31]*)\31')
-    if other_part and other_order == order and part ~= '' and other_part ~= part then
-      return true
-    end
-  end
-  return false
-end
-
--- Whether the name shows that the row speaks of this line, and not of another one that has the name as well.
-local function belongs(row, line, name)
-  local kind = string.sub(name, 1, 1)
-  if not line.order then
-    return kind == 'o' or kind == 'l' or not is_of_another_line(row, line)
-  end
-  if kind == 'o' then
-    return true
-  end
-  if row.kind == 'A' then
-    local order, part = fields_of(row.group)
-    local other_order, other_part = string.match(line.order, '^[^\31]*\31([^\31]*)\31([^\31]*)$')
-    return part == '' or order ~= other_order or part == other_part
-  end
-  -- Another platform's copy of the order; by its number alone, an order is nobody's copy.
-  return (kind == 'h' or kind == 'r') and account_of(line.order) ~= row.account
-end
-
--- Whether what is only spoken of has the number of another order than the line's.
-local function contradicts(stub, line)
-  local order = line.order and string.match(line.order, '^[^\31]*\31([^\31]*)')
-  for _, name in ipairs(order and stub.names or {}) do
-    local other = string.match(name, '^[cl]\31([^\31]*)')
-    if other and other ~= order then
-      return true
-    end
-  end
-  return false
-end
-
--- Names may lead to several: what was sold before what was only spoken of.
-local function line_of(row, found)
-  local stub
-  for _, name in ipairs(found) do
-    local line = line_named(name)
-    if line and belongs(row, line, name) then
-      local kind = string.sub(name, 1, 1)
-      -- By an order's number alone a stub is not yet the order that has it: two platforms use the same numbers.
-      local is_surer = (kind == 'h' or kind == 'r') and stub and not contradicts(stub, line)
-      if (line.order or line.q > 0) and (not stub or is_surer) then
-        return line
-      end
-      stub = stub or line
-    end
-  end
-  return stub
-end
-
--- An order that names a live hold is its commit, for the SKU that it names.
-local function commit_named_hold(row, sku)
-  for reference in string.gmatch(row.extra, '[^\30]+') do
-    local hold = read_hold(reference)
-    if is_live(hold) then
-      sell_sku(hold, sku, row.cause, fields_of(row.group)) -- nobody's yet: the order takes it in by the hold's name
-    elseif hold and hold.status ~= 'committed' and hold.status ~= 'confirming' then
-      row.cause = row.cause .. ' dead_hold:' .. reference
-    end
-  end
-end
-
-local function is_old(row)
-  local connected = role_of(row.account).connected
-  return row.evidence > 0 and connected > 0 and row.evidence < connected - tonumber(settle_memory_ms)
-end
-
--- What the row says against what is known of the line: 'newer', 'duplicate' or 'superseded'.
-local function compare(line, row, target)
-  if row.version == '' or line.v == '' or row.scale ~= line.scale then
-    return line.final and row.version == '' and 'superseded' or 'newer'
-  end
-  if row.version ~= line.v then
-    return row.version > line.v and 'newer' or 'superseded'
-  end
-  if line.final then
-    return row.status == 'X' and 'duplicate' or 'superseded'
-  end
-  if row.status == 'X' or target > line.target then
-    return 'newer'
-  end
-  return target == line.target and 'duplicate' or 'superseded'
-end
-
--- Two lines that a common name shows to be one sale: what was known of the other is now known of this one.
-local function unite(state, line, other)
-  local is_stub = other.q == 0 and not other.order
-  local is_unclaimed = other.origin == '' and not other.order and other.q > 0
-  if not (is_stub or is_unclaimed) then
-    return
-  end
-  drop_units(state, other)
-  for _, name in ipairs(other.names) do
-    redis.call('HSET', names, name, line.id)
-    line.names[#line.names + 1] = name
-  end
-  for _, ack in ipairs(other.acks) do
-    line.acks[#line.acks + 1] = ack
-  end
-  line.hold = line.hold or other.hold
-  redis.call('HDEL', lines, other.id)
-  line_cache[other.id] = false
-  follow_acks(state, line)
-end
-
--- The order's number is no name when two of its lines, or two platforms, use it for one SKU.
-local function claim_name(state, line, name, row)
-  note_order(line, name)
-  local id = redis.call('HGET', names, name)
-  if id == line.id then
-    return
-  end
-  local other = id and load_line(id)
-  local kind = string.sub(name, 1, 1)
-  local is_another = other and is_of_another_line(row, other)
-  if (kind == 'c' or kind == 'l') and (is_another or (other and other.order and line.order)) then
-    redis.call('HSET', names, name, '')
-  elseif other and not is_another then
-    unite(state, line, other)
-    give_name(line, name)
-  elseif not id then
-    give_name(line, name)
-  end
-end
+-- What platforms tell of their orders: a line of an order is a state.
 
 -- Where new units of a line are taken from: as the row says, as was told before, or as the hub chooses.
 -- Where only the total of several places is counted, what is sold at one of them is sold of the total.
@@ -262,6 +95,25 @@ local function ask_for_levels(state, line)
   end
 end
 
+-- What the ledger says of an order besides its units, so that the sale can be told again from it alone.
+local function told_of_order(row, sku, line)
+  local more, list = {}, {}
+  local function tell(name, value)
+    if value ~= '' then
+      more[#more + 1], more[#more + 2] = name, value
+    end
+  end
+  for place, units in pairs(line.places) do
+    list[#list + 1] = {place = place, n = units}
+  end
+  table.sort(list, function(a, b) return a.place < b.place end)
+  tell('order', line.id ~= own_name(row, sku) and row.group or '')
+  tell('refs', row.extra)
+  tell('us', row.happened)
+  tell('places', #list > 1 and places_text(list) or '')
+  return more
+end
+
 local function order_of(row, sku, target)
   commit_named_hold(row, sku)
   local state = load_sku(sku)
@@ -319,7 +171,8 @@ local function order_of(row, sku, target)
     return 'unchanged', record(state, row, nil)
   end
   local place = next(line.places) or ''
-  return 'applied', record(state, row, {field = 'sale', place = place, from = text(told), to = text(target), ref = line.id})
+  return 'applied', record(state, row, {field = 'sale', place = place, from = text(told), to = text(target), ref = line.id,
+    more = told_of_order(row, sku, line)})
 end
 
 local function is_repeated_by_id(row)
@@ -387,118 +240,4 @@ local function order(row)
   return each_part(row, function(_, sku, units)
     return order_of(row, sku, row.status == 'X' and 0 or row.number * units)
   end)
-end
-
--- Where an account speaks of one place only, it means that one.
-local function only_place(state, account)
-  local only = ''
-  for _, s in pairs(state.sources) do
-    if s.account == account and s.place ~= only then
-      if only ~= '' then
-        return ''
-      end
-      only = s.place
-    end
-  end
-  return only
-end
-
--- Acts of a source that it may take back as a whole; one taken back before it was told never counts.
-local BATCH_KEPT_MS = 60 * DAY_MS
-
-local function batch_of(row)
-  return tag .. 'batch:' .. row.account .. US .. row.batch
-end
-
-local function is_taken_back(row)
-  return row.batch ~= '' and redis.call('SISMEMBER', batch_of(row), '') == 1
-end
-
-local function remember_batch(row, member)
-  if row.batch ~= '' then
-    redis.call('SADD', batch_of(row), member)
-    redis.call('PEXPIRE', batch_of(row), text(BATCH_KEPT_MS))
-  end
-end
-
-local function add_ack(line, row, n, place, is_dropped)
-  if #line.acks < ACKS_MAX then
-    line.acks[#line.acks + 1] = {account = row.account, n = n, scale = row.scale,
-      v = shifted(row.version, row.resolution), at = row.at, place = place, x = is_dropped, batch = row.batch}
-  end
-end
-
-local function finish_ack(state, line, row, place, n)
-  evaluate_everywhere(state, line)
-  return record(state, row, {field = 'ack', place = place, from = '', to = text(n), ref = line.id})
-end
-
-local function ack_of(row, sku, units)
-  if is_taken_back(row) then
-    return 'superseded', 0
-  end
-  local state = load_sku(sku)
-  local found = names_of(row, sku)
-  if #found == 0 then
-    return 'nameless', 0
-  end
-  local line = line_of(row, found)
-  if not line then
-    line = new_line(found[1], sku, 'x')
-    retire_later(line, tonumber(settle_memory_ms))
-  end
-  for _, name in ipairs(found) do
-    claim_name(state, line, name, row)
-  end
-  local place = row.location ~= '' and place_of(row.account, row.location) or only_place(state, row.account)
-  local n = row.number * units
-  add_ack(line, row, n, place, row.status == 'X' or nil)
-  remember_batch(row, line.id)
-  if n > 0 and row.status ~= 'X' then
-    learn_from_ack(state, line, row)
-  end
-  follow_acks(state, line)
-  return 'applied', finish_ack(state, line, row, place, n)
-end
-
--- Units that the account has acknowledged and not given back: all of the line's, or those of one act.
-local function acknowledged(line, row)
-  local units = 0
-  for _, ack in ipairs(line.acks) do
-    if ack.account == row.account and not ack.x and (row.batch == '' or ack.batch == row.batch) then
-      units = units + ack.n
-    end
-  end
-  return math.max(0, units)
-end
-
--- The source has taken back all of an act, or of an order: it counts none of those units as taken any more.
-local function take_back(row)
-  local members = redis.call('SMEMBERS', row.batch ~= '' and batch_of(row) or tag .. 'order:' .. fields_of(row.group))
-  remember_batch(row, '')
-  table.sort(members)
-  local last = 0
-  for _, id in ipairs(members) do
-    local line = id ~= '' and load_line(id)
-    if line then
-      local n = acknowledged(line, row)
-      add_ack(line, row, -n, '')
-      if row.batch == '' then
-        add_ack(line, row, sum(line.gives), '', true)
-      end
-      last = finish_ack(load_sku(line.sku), line, row, '', -n)
-    end
-  end
-  return last > 0 and 'applied' or 'unchanged', last
-end
-
-local function ack(row)
-  row.batch = row.happened
-  if is_repeated_by_id(row) then
-    return 'duplicate', 0
-  end
-  if row.status == 'N' then
-    return take_back(row)
-  end
-  return (row.item == '' and each_line or each_part)(row, ack_of)
 end

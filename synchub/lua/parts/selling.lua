@@ -30,10 +30,11 @@ local function sell_line(hold, line, status, origin)
   line.places = {}
   if is_counted then
     evaluate_everywhere(state, sale)
-    return state
+    return state, sale, true
   end
   sale.status, sale.origin = status, origin
-  line.places = line.location ~= '' and {{place = line.location, n = line.quantity}} or choose(state, line.quantity, origin)
+  line.places = line.location ~= '' and {{place = line.location, n = line.quantity}}
+    or choose(state, line.quantity, origin, hold.ship_to)
   sale.placed = line.location ~= ''
   take_units(state, sale, {n = line.quantity, us = '', at = now}, line.places)
   if state.is_whole then
@@ -47,21 +48,45 @@ local function sell_line(hold, line, status, origin)
     redis.call('ZADD', open_lines(line.sku), text(now), sale.id)
     save_line(sale)
   end
-  return state
+  return state, sale, false
+end
+
+-- What the ledger says of a line besides: the sale that it is, where it is not the hold's own, and where it lies.
+local function told_of(hold, line, sale, is_counted)
+  local more = {}
+  local function tell(name, value)
+    more[#more + 1], more[#more + 2] = name, value
+  end
+  if hold.order ~= '' then
+    tell('order', hold.order)
+  end
+  if hold.ship_to then
+    tell('ship_to', hold.ship_to)
+  end
+  if sale.id ~= 'h' .. US .. hold.id .. US .. line.sku then
+    tell('line', sale.id)
+  end
+  if is_counted then
+    tell('counted', '1')
+  elseif #line.places > 1 then
+    tell('places', places_text(line.places))
+  end
+  return more
 end
 
 -- Turns what a live hold keeps of some lines into sales; what can be sold does not move.
 local function sell(hold, sold, status, to, origin, cause)
   for _, line in ipairs(sold) do
-    local state = sell_line(hold, line, status, origin)
+    local state, sale, is_counted = sell_line(hold, line, status, origin)
+    local more = told_of(hold, line, sale, is_counted)
     line.sold = true
     local place, from = line.places[1] and line.places[1].place or line.location, 'held:' .. text(line.quantity)
     if state.is_whole then
       state.answer_forced = true
       record(state, {account = origin, item = hold.id, version = '', cause = cause, at = now},
-        {field = 'hold', place = place, from = from, to = to})
+        {field = 'hold', place = place, from = from, to = to, more = more})
     else
-      note(state, hold, place, from, to, cause)
+      note(state, hold, place, from, to, cause, more)
     end
   end
 end

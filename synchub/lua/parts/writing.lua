@@ -1,8 +1,17 @@
 -- What is written: ledger and feed entries as things happen, states and head at the end.
 
 local function publish(state, asof, at)
-  redis.call('XADD', feed, 'MAXLEN', '~', feed_max, text(state.seq) .. '-0', 'p', feed_seq, 'sku', state.sku,
-    'answer', state.packed, 'asof', asof, 't', at)
+  local entry = {'XADD', feed, 'MAXLEN', '~', feed_max, text(state.seq) .. '-0', 'p', feed_seq, 'sku', state.sku,
+    'answer', state.packed, 'asof', asof, 't', at}
+  if state.whose then
+    local agents = {}
+    for agent in pairs(state.whose) do
+      agents[#agents + 1] = agent
+    end
+    entry[#entry + 1], entry[#entry + 2] = 'whose', table.concat(agents, US)
+    state.whose = nil
+  end
+  redis.call(unpack(entry))
   feed_seq = state.seq
 end
 
@@ -18,6 +27,8 @@ local function as_of(state)
   end
   return oldest or 0
 end
+
+local NO_MORE = {}
 
 local waiting = 0 -- answers whose telling was left for later
 
@@ -37,36 +48,59 @@ local function publish_all()
   end
 end
 
--- Takes the next sequence for an effect, and another version of the answer where it differs. Of several changes
--- in one step that follow each other at once, readers need only the last: `later` leaves the telling to publish_all.
--- What is told at once comes after all of them, because the feed has its entries in the order of their sequences.
-local function emit(state, row, effect, differs, asof, later)
+-- Takes the next sequence for what has become of a SKU; after the fields that every entry has may follow others.
+local function append(state, place, account, item, field, from, to, version, cause, ...)
   seq = seq + 1
-  local entry = {'XADD', ledger, text(seq) .. '-0', 'sku', state.sku, 'loc', effect.place, 'acc', row.account,
-    'item', row.item or '', 'field', effect.field, 'from', effect.from, 'to', effect.to, 'v', row.version,
-    'cause', row.cause, 'at', now, 'ats', state.ats}
-  if effect.ref then
-    entry[#entry + 1], entry[#entry + 2] = 'ref', effect.ref
+  redis.call('XADD', ledger, text(seq) .. '-0', 'sku', state.sku, 'loc', place, 'acc', account, 'item', item, 'field', field,
+    'from', from, 'to', to, 'v', version, 'cause', cause, 'at', now, 'ats', state.ats, ...)
+end
+
+-- Gives the answer its next version, under the sequence of the last entry.
+local function next_version(state)
+  if state.ver == 0 then
+    redis.call('ZADD', tag .. 'skus', 0, state.sku)
   end
-  redis.call(unpack(entry))
+  state.ver, state.seq, state.packed = state.ver + 1, seq, nil
+  has_changed(state)
+end
+
+-- What a hold's change did to one SKU. Of several changes in one step that follow each other at once, readers need
+-- only the last: the telling is left to publish_all.
+local function emit_later(state, place, hold, from, to, cause, more)
+  append(state, place, '', hold, 'hold', from, to, '', cause, unpack(more or NO_MORE))
+  next_version(state)
+  state.untold = true
+  waiting = waiting + 1
+  return seq
+end
+
+-- What a report did to one SKU, with another version of the answer where it differs. That is told at once, and after
+-- all that waits to be told, because the feed has its entries in the order of their sequences.
+local function emit(state, row, effect, differs, asof)
+  local more = {unpack(effect.more or NO_MORE)}
+  local function add(name, value)
+    more[#more + 1], more[#more + 2] = name, value
+  end
+  if effect.ref then
+    add('ref', effect.ref)
+  end
+  if row.version ~= '' then
+    add('scale', row.scale .. text(row.resolution))
+  end
+  if state.joined then
+    add('joined', table.concat(state.joined, RS))
+    state.joined = nil
+  end
+  append(state, effect.place, row.account, row.item or '', effect.field, effect.from, effect.to, row.version, row.cause,
+    unpack(more))
+  state.packed = nil
   if differs then
-    if state.ver == 0 then
-      redis.call('ZADD', tag .. 'skus', 0, state.sku)
+    next_version(state)
+    state.untold, state.packed = nil, answer_text(state)
+    if waiting > 0 then
+      publish_all()
     end
-    state.ver = state.ver + 1
-    state.seq = seq
-    state.packed = not later and answer_text(state) or nil
-    state.untold = later
-    if later then
-      waiting = waiting + 1
-    else
-      if waiting > 0 then
-        publish_all()
-      end
-      publish(state, asof, row.at)
-    end
-  else
-    state.packed = nil
+    publish(state, asof, row.at)
   end
   has_changed(state)
   return seq
