@@ -70,13 +70,14 @@ class Audience:
     async def beat(self, epoch: str, position: int, asof_ms: int, *, is_degraded: bool, turns: Turns) -> None:
         """Write a heartbeat to everyone, a slot of readers per turn of the loop.
 
-        ``covered`` moves only when all have it: an update in between must not
-        claim that they do.
+        ``covered`` moves only when all have it: an update in between must not claim that they do.
+        It reaches everyone and says more, so then those still waiting are told no more.
         """
-        data = frames.hb(self.lens, epoch, Cover(self.covered, position, asof_ms, is_degraded))
-        waiting = list(self.readers)
-        count("hb", len(waiting))
-        for reader in waiting:
+        covered = self.covered
+        data = frames.hb(self.lens, epoch, Cover(covered, position, asof_ms, is_degraded))
+        for reader in list(self.readers):
+            if self.covered != covered:
+                return
             if reader in self.readers:
                 self._beat_one(reader, data)
             await turns.next()
@@ -89,6 +90,7 @@ class Audience:
             reader.tail.stall(reader)
         else:
             reader.transport.write(data)
+            count("hb", 1)
 
 
 class Audiences:

@@ -299,12 +299,14 @@ class Feed:
                 renewed[old] = _other(old, chosen, old.view)
             reader.tail.renew(reader, renewed[old])
 
+    def _followed(
+        self, merchant: str, agent: str, set_id: str
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        return self._followed_set(merchant, agent, set_id) if set_id else _NO_SET
+
     @contextlib.asynccontextmanager
-    async def _followed(self, merchant: str, agent: str, set_id: str) -> AsyncIterator[None]:
-        """Keep a set up to date as long as it is followed; without an id nothing is done."""
-        if not set_id:
-            yield
-            return
+    async def _followed_set(self, merchant: str, agent: str, set_id: str) -> AsyncIterator[None]:
+        """Keep a set up to date as long as it is followed."""
         await self._sets.take(merchant, agent, set_id)
         try:
             yield
@@ -346,6 +348,9 @@ class Feed:
 
 def _other(lens: Lens, chosen: Filter, view: ViewClass) -> Lens:
     return replace(lens, filter=chosen, view=view, fingerprint=rules.fingerprint(chosen, view, lens.mode))
+
+
+_NO_SET: Final = contextlib.nullcontext()
 
 
 def _terms_of(decided: Decisions, merchant: str, tier: str, channel: str | None, sku: str) -> Terms:

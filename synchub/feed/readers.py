@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from synchub import metrics
 from synchub.feed import frames, rules
 from synchub.feed.model import ByeReason
+from synchub.kit.bell import Bell
 
 if TYPE_CHECKING:
     from synchub.feed.fanout import Tail
@@ -87,7 +88,7 @@ class Reader:
         self.ended = False
         self.farewell: ByeReason | None = None
         """Why the hub ended it; None when the client did, or nobody has."""
-        self._turn = asyncio.Event()
+        self._turn = Bell()
 
     @property
     def unsent_bytes(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -10,8 +9,6 @@ from synchub import metrics
 from synchub.errors import RateLimited, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from synchub.settings import FeedSettings
 
 _RETRY_S: Final = 5
@@ -34,22 +31,21 @@ class Seats:
         """Let nobody in from now on."""
         self._is_closed = True
 
-    @contextlib.contextmanager
-    def taken(self, merchant: str, agent: str) -> Iterator[None]:
-        """Count one connection until the block is left.
+    def taken(self, merchant: str, agent: str) -> Seat:
+        """Return what counts one connection for as long as it is entered.
 
         Raises:
-            RateLimited: the agent, the merchant or the process has as many as it may.
+            RateLimited: the agent, the merchant or the process has as many as it may (when it is entered).
             StoreUnavailable: the process is stopping.
         """
-        self._check(merchant, agent)
-        self._count(merchant, agent, 1)
-        try:
-            yield
-        finally:
-            self._count(merchant, agent, -1)
+        return Seat(self, merchant, agent)
 
-    def _check(self, merchant: str, agent: str) -> None:
+    def check(self, merchant: str, agent: str) -> None:
+        """Return when there is room for one more.
+
+        Raises:
+            RateLimited, StoreUnavailable: there is none.
+        """
         limits = self._limits
         if self._is_closed:
             metrics.feed_refusals.labels("stopping").inc()
@@ -64,7 +60,8 @@ class Seats:
             most = limits.readers_per_agent
             _refuse("agent", f"This key already has {most} feed connections here.")
 
-    def _count(self, merchant: str, agent: str, by: int) -> None:
+    def count(self, merchant: str, agent: str, by: int) -> None:
+        """Count connections that have come or, negative, gone."""
         self._taken += by
         self._merchants[merchant] += by
         self._agents[merchant, agent] += by
@@ -73,6 +70,24 @@ class Seats:
         if not self._agents[merchant, agent]:
             del self._agents[merchant, agent]
         metrics.feed_readers.set(self._taken)
+
+
+class Seat:
+    """One connection that counts. No generator: there are thousands, and a frame each takes memory."""
+
+    __slots__ = ("_agent", "_merchant", "_seats")
+
+    def __init__(self, seats: Seats, merchant: str, agent: str) -> None:
+        self._seats = seats
+        self._merchant = merchant
+        self._agent = agent
+
+    def __enter__(self) -> None:
+        self._seats.check(self._merchant, self._agent)
+        self._seats.count(self._merchant, self._agent, 1)
+
+    def __exit__(self, *_: object) -> None:
+        self._seats.count(self._merchant, self._agent, -1)
 
 
 def _refuse(limit: str, detail: str) -> NoReturn:

@@ -183,3 +183,22 @@ async def test_heartbeats_of_many_audiences_let_the_loop_turn() -> None:
     assert all(pipe.taken for pipe in pipes)
     steps = [after - before for before, after in itertools.pairwise([0, *turned])]
     assert max(steps) <= audiences.CONNECTIONS_PER_TURN
+
+
+async def test_a_heartbeat_that_an_update_has_overtaken_is_told_to_nobody_else() -> None:
+    tail = a_tail()
+    count = 2 * audiences.CONNECTIONS_PER_TURN
+    pipes = [joined(tail, Filter()) for _ in range(count)]
+    [audience] = tail.audiences
+
+    async def change_something() -> None:
+        entry = FeedEntry(seq=1, previous=0, reported_ms=0, answer=an_answer("A", seq=1, ats=9))
+        tail.publish([entry], asof_ms=1, now_ms=1)
+
+    changing = asyncio.create_task(change_something())
+    await audience.beat("one", 0, 1, is_degraded=False, turns=audiences.Turns())
+    await changing
+    told = [[kind for kind, _, _ in pipe.frames()] for pipe in pipes]
+    assert sorted(map(tuple, told)) == sorted(
+        [("hb", "upd")] * audiences.CONNECTIONS_PER_TURN + [("upd",)] * audiences.CONNECTIONS_PER_TURN
+    )
