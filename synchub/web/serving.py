@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from synchub.settings import ServerSettings
 
-_BACKLOG: Final = 1024
+_BACKLOG: Final = 4096
 _HEAD_ENDS: Final = (b"\r\n\r\n", b"\n\n")
 _TAIL: Final = 3
 _LAG_EVERY_S: Final = 0.5

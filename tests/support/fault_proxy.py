@@ -123,7 +123,8 @@ class FaultProxy:
                 await _write(writer, piece, toxics)
             await asyncio.sleep(toxics.close_after_s)
             await toxics.passes.wait()
-            writer.write_eof()
+            if not writer.is_closing():  # uvloop has an error for that
+                writer.write_eof()
         except OSError:
             self._cut(writer)
 
