@@ -34,11 +34,13 @@ from synchub.feed.model import (
     ViewClass,
 )
 from synchub.feed.readers import Reader, count
+from synchub.feed.registration import Registration
 from synchub.feed.seats import Seats
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from synchub.feed.fanout import Tail
     from synchub.lua import Executes
     from synchub.policies.model import Terms
     from synchub.settings import Settings
@@ -131,40 +133,67 @@ class Feed:
         """
         return self._seats.taken(merchant, agent)
 
-    @contextlib.asynccontextmanager
-    async def registered(
+    def registered(
         self, merchant: str, agent: str, query: FeedQuery, *, transport: asyncio.Transport, framing: Framing
-    ) -> AsyncIterator[Reader]:
-        """Have changes noted for a new connection from now on, until the block is left.
+    ) -> Registration:
+        """Have changes noted for a new connection for as long as what is returned is entered.
 
         Raises:
-            NotFound: the agent has no such set.
+            NotFound: the agent has no such set (when it is entered).
             StoreUnavailable, OutcomeUnknown: the merchant's head, or the set, could not be read.
         """
-        async with self._followed(merchant, agent, query.filter.set_id):
+        return Registration(self, merchant, agent, query, transport, framing)
+
+    async def register(
+        self, merchant: str, agent: str, query: FeedQuery, transport: asyncio.Transport, framing: Framing
+    ) -> Reader:
+        """Begin what :meth:`registered` does; :meth:`forget` ends it."""
+        set_id = query.filter.set_id
+        if set_id:
+            await self._sets.take(merchant, agent, set_id)
+        try:
             tail = await self._follower.tail(merchant)
-            limits = self._settings.feed
-            reader = Reader(
-                transport,
-                self._lens(merchant, query, framing),
-                tail,
-                agent=agent,
-                limit_bytes=limits.buffer_max_bytes,
-                owed_max=limits.owed_max,
-                retry_ms=_spread(RETRY_MS, 0.5),
-            )
-            # So that waiting for it to drain begins and ends with what a reader may leave unread.
-            transport.set_write_buffer_limits(high=limits.buffer_max_bytes)
-            tail.enroll(reader)
-            self._readers[reader] = (merchant, agent)
-            age_s = _spread(self._settings.feed.connection_age_ms, AGE_SPREAD) / 1000
-            ending = asyncio.get_running_loop().call_later(age_s, reader.end, ByeReason.LIMIT)
-            try:
-                yield reader
-            finally:
-                ending.cancel()
-                tail.drop(reader)
-                del self._readers[reader]
+            reader = self._reader(merchant, agent, query, transport, framing, tail)
+        except BaseException:  # also when the client has gone meanwhile: the set is followed by one less
+            if set_id:
+                self._sets.give_back(merchant, set_id)
+            raise
+        # So that waiting for it to drain begins and ends with what a reader may leave unread.
+        transport.set_write_buffer_limits(high=self._settings.feed.buffer_max_bytes)
+        tail.enroll(reader)
+        self._readers[reader] = (merchant, agent)
+        return reader
+
+    def forget(self, reader: Reader, set_id: str) -> None:
+        """End what :meth:`register` has begun."""
+        merchant, _ = self._readers.pop(reader)
+        reader.tail.drop(reader)
+        if set_id:
+            self._sets.give_back(merchant, set_id)
+
+    def _reader(
+        self,
+        merchant: str,
+        agent: str,
+        query: FeedQuery,
+        transport: asyncio.Transport,
+        framing: Framing,
+        tail: Tail,
+    ) -> Reader:
+        limits = self._settings.feed
+        return Reader(
+            transport,
+            self._lens(merchant, query, framing),
+            tail,
+            agent=agent,
+            limit_bytes=limits.buffer_max_bytes,
+            owed_max=limits.owed_max,
+            retry_ms=_spread(RETRY_MS, 0.5),
+        )
+
+    def age_s(self) -> float:
+        """Return how old a new connection may get."""
+        return _spread(self._settings.feed.connection_age_ms, AGE_SPREAD) / 1000
 
     @contextlib.asynccontextmanager
     async def waiting(self, merchant: str, agent: str, query: FeedQuery) -> AsyncIterator[Waiter]:
@@ -231,8 +260,10 @@ class Feed:
         count("hello", 1)
         if greeting.reset is not None:
             reader.interrupt(greeting.reset)
-        if greeting.cursor is not None:
-            await self._catch_up.replay(reader, greeting.cursor, drain)
+        cursor = greeting.cursor
+        del greeting
+        if cursor is not None:
+            await self._catch_up.replay(reader, cursor, drain)
         while not reader.ended:
             if reader.seq is None:
                 self._tell_reset(reader)

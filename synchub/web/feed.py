@@ -93,5 +93,8 @@ class _StreamFace:
                 caller.confirm()
                 greeting = await self._feed.greet(reader, query, started_ms=started_ms)
                 await response.prepare(request)
-                await self._feed.follow(reader, greeting, request.writer.drain)
+                following = self._feed.follow(reader, greeting, request.writer.drain)
+                # Thousands last for an hour: what only their beginning needs is let go.
+                del caller, query, greeting
+                await following
         return response
