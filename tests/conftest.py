@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
 
 from tests.support.loopback import guard_loopback
 from tests.support.source import PACKAGES
@@ -26,8 +27,10 @@ class StartValkey(Protocol):
 
 
 def pytest_configure() -> None:
-    """Keep the whole run on this machine."""
+    """Keep the whole run on this machine, and its examples the same for the same code."""
     guard_loopback()
+    settings.register_profile("suite", derandomize=True, database=None)
+    settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

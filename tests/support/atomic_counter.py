@@ -181,6 +181,8 @@ class Simulation:
     def _disorder(self) -> None:
         """Exchange the places of the first and the last grant, which are far apart in time."""
         grants = [effect for effect in self._ledger if effect.act is Act.GRANT]
+        if not grants:
+            return
         places = {grants[0].seq: grants[-1].seq, grants[-1].seq: grants[0].seq}
         self._ledger = [replace(one, seq=places.get(one.seq, one.seq)) for one in self._ledger]
         self._calls = [
