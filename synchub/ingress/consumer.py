@@ -55,6 +55,8 @@ class Consumer:
         """Consume until cancelled."""
         with contextlib.suppress(*TROUBLE):  # the loops build it again when it is missing
             await store.ensure_group(self._client)
+        if is_ending():  # the client may have taken the cancellation for a lost connection
+            return
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._forever(self._take_new), name="take-new")
             tasks.create_task(self._forever(self._take_over), name="take-over")

@@ -178,6 +178,30 @@ async def test_a_worker_ends_although_a_library_swallows_the_request(
     await consumer.close()
 
 
+async def test_a_worker_ends_although_the_request_is_swallowed_before_it_works(redis_url: str) -> None:
+    connecting = asyncio.Event()
+
+    async def swallow(_: object) -> None:
+        connecting.set()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            msg = "a lost connection, as a library says it"
+            raise ConnectionError(msg) from None
+
+    async def handle(_: object) -> None:
+        """Do nothing with deliveries."""
+
+    consumer = Consumer("one", settings_with(redis_url), handle)
+    with mock.patch.object(store, "ensure_group", swallow):
+        running = asyncio.create_task(consumer.run())
+        await connecting.wait()
+        running.cancel()
+        done, _ = await asyncio.wait([running], timeout=5)
+    assert done == {running}
+    await consumer.close()
+
+
 async def test_what_a_dead_worker_left_is_taken_over_within_five_seconds(redis_url: str) -> None:
     async with a_bench(redis_url) as bench:  # with the waits of production
         await bench.queue(body_of(level("TEE", 7), sequence=1), message_id="m1")
