@@ -184,7 +184,7 @@ async def test_a_worker_ends_although_the_request_is_swallowed_before_it_works(r
     async def swallow(_: object) -> None:
         connecting.set()
         try:
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             msg = "a lost connection, as a library says it"
             raise ConnectionError(msg) from None
