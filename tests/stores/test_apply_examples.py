@@ -140,6 +140,34 @@ def test_a_read_that_a_push_overtook_may_lower_and_not_raise(hub: Subject) -> No
     assert hub.refetch("wms") == {ITEM: 60}
 
 
+def test_a_read_that_began_in_the_millisecond_of_a_push_may_be_the_older_one(hub: Subject) -> None:
+    tell(hub, push(5, version=1, at=50), now=60)
+    assert tell(hub, read(9, at=50), now=60) == ["refetch"]
+    assert hub.answer(ITEM).ats == 5
+    assert hub.refetch("wms") == {ITEM: 60}
+
+
+def test_a_push_of_the_millisecond_in_which_a_read_began_may_be_the_newer_one(hub: Subject) -> None:
+    tell(hub, read(9, at=50), now=60)
+    assert tell(hub, push(5, at=50), now=60) == ["applied"]
+    assert tell(hub, push(7, at=50), now=60) == ["refetch"]
+    assert hub.answer(ITEM).ats == 5
+
+
+def test_of_two_reads_of_one_millisecond_nobody_knows_which_is_newer(hub: Subject) -> None:
+    tell(hub, read(5, at=50), now=60)
+    assert tell(hub, read(5, at=50), read(9, at=50), now=60) == ["unchanged", "refetch"]
+    assert hub.answer(ITEM).ats == 5
+
+
+def test_a_delta_of_the_millisecond_in_which_a_read_began_counts_only_if_it_takes_away(hub: Subject) -> None:
+    tell(hub, read(5, at=50), now=60)
+    assert tell(hub, delta(3, at=50, op="up"), now=60) == ["superseded"]
+    assert hub.refetch("wms") == {ITEM: 60}
+    assert tell(hub, delta(-2, at=50, op="down"), now=60) == ["applied"]
+    assert hub.answer(ITEM).ats == 3
+
+
 def test_after_a_read_without_version_a_push_may_only_lower(hub: Subject) -> None:
     tell(hub, push(5, version=1, at=10), read(7, at=20), now=30)
     assert tell(hub, push(9, version=2, at=40), push(6, version=3, at=41), now=50) == ["refetch", "applied"]

@@ -158,12 +158,12 @@ MUTANTS: Final = (
     ),
     _mutant(
         "an older delta is counted on top of a later push",
-        ("if row.version == '' and row.at <= s.pushed_at and row.number >= 0 then", "if false then"),
+        ("if row.at <= told_at and row.number >= 0 then", "if row.at == s.read_at and row.number >= 0 then"),
     ),
     _mutant(
         "a delta that a read has counted is counted again",
         (
-            "  if row.at <= s.read_at then\n    return 'superseded', 0",
+            "  if row.at < s.read_at then\n    return 'superseded', 0",
             "  if false then\n    return 'superseded', 0",
         ),
     ),
@@ -191,14 +191,14 @@ MUTANTS: Final = (
     _mutant(
         "an older read is taken",
         (
-            "  if row.at <= s.read_at then\n    return 'superseded'\n  end\n  if row.version ~= '' and",
+            "  if row.at < s.read_at then\n    return 'superseded'\n  end\n  if row.version ~= '' and",
             "  if false then\n    return 'superseded'\n  end\n  if row.version ~= '' and",
         ),
     ),
     _mutant(
         "a push that came before the read is taken",
         (
-            "  if row.at <= s.read_at then\n    return 'superseded'\n  end\n  if row.version == '' then",
+            "  if row.at < s.read_at then\n    return 'superseded'\n  end\n  if row.version == '' then",
             "  if false then\n    return 'superseded'\n  end\n  if row.version == '' then",
         ),
     ),
@@ -208,7 +208,24 @@ MUTANTS: Final = (
     ),
     _mutant(
         "a read that a push has overtaken is taken",
-        ("  local overtaken = math.max(s.pushed_at, s.folded_at) > row.at", "  local overtaken = false"),
+        (
+            "  local overtaken = math.max(s.pushed_at, s.folded_at, s.read_at) >= row.at",
+            "  local overtaken = s.read_at == row.at",
+        ),
+    ),
+    _mutant(
+        "a read that began in the millisecond of a push is thought to be the newer one",
+        (
+            "  local overtaken = math.max(s.pushed_at, s.folded_at, s.read_at) >= row.at",
+            "  local overtaken = math.max(s.pushed_at, s.folded_at, s.read_at) > row.at",
+        ),
+    ),
+    _mutant(
+        "a push of the millisecond in which a read began is thought to be in it",
+        (
+            "  if row.at < s.read_at then\n    return 'superseded'\n  end\n  if row.version == '' then",
+            "  if row.at <= s.read_at then\n    return 'superseded'\n  end\n  if row.version == '' then",
+        ),
     ),
     _mutant(
         "an unversioned rise counts at once",

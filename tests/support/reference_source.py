@@ -105,7 +105,7 @@ def judge_push(source: Source, report: Report, *, is_repeat: bool) -> Verdict:
     """A level that the platform sent by itself. ``is_repeat``: this account's op was seen before."""
     if report.version is None and is_repeat:
         return DUPLICATE
-    if report.at <= source.read_at:
+    if report.at < source.read_at:
         return SUPERSEDED
     if report.version is None:
         return _take_if_not_higher(source, report, ask_when_lower="later")
@@ -116,7 +116,7 @@ def judge_push(source: Source, report: Report, *, is_repeat: bool) -> Verdict:
 
 def judge_read(source: Source, report: Report) -> Verdict:
     """A level that the hub asked for; its time is when it asked."""
-    if report.at <= source.read_at:
+    if report.at < source.read_at:
         return SUPERSEDED
     if _is_other_scale(source, report):
         return SCALE_MIXED
@@ -126,21 +126,25 @@ def judge_read(source: Source, report: Report) -> Verdict:
             return _judge_regress(source, report, report.version)
         if report.version > latest:
             return _take(source, report)
-    if max(source.pushed_at, source.folded_at) > report.at:
+    if _is_overtaken(source, report):
         return _take_if_not_higher(source, report, ask_when_lower="now")
     return _take(source, report)
 
 
 def _judge_regress(source: Source, report: Report, version: int) -> Verdict:
     seen = source.regress
-    is_overtaken = max(source.pushed_at, source.folded_at) > report.at
-    if is_overtaken:
+    if _is_overtaken(source, report):
         return SUPERSEDED
     if seen is None or report.at <= seen.at or version < seen.version:
         source.regress = Regress(version, report.at)
         return Verdict("superseded", "later")
     source.reset_at, source.folded_version = seen.at, None
     return _take(source, report)
+
+
+def _is_overtaken(source: Source, report: Report) -> bool:
+    """Something was told when this read had begun, or in the same millisecond, of which nobody knows the order."""
+    return report.at <= max(source.pushed_at, source.folded_at, source.read_at)
 
 
 def judge_delta(source: Source, report: Report) -> Verdict:
@@ -152,9 +156,12 @@ def judge_delta(source: Source, report: Report) -> Verdict:
             return SUPERSEDED
         if report.version <= source.version and report.number >= 0:
             return Verdict("superseded", "now")
-    if report.at <= source.read_at:
+    if report.at < source.read_at:
         return SUPERSEDED
-    if report.version is None and report.at <= source.pushed_at and report.number >= 0:
+    may_be_counted = report.at == source.read_at or (
+        report.version is None and report.at <= source.pushed_at
+    )
+    if may_be_counted and report.number >= 0:
         return Verdict("superseded", "now")
     source.changes = sorted(
         [*source.changes, Change(report.version, report.at, report.number)], key=_oldest_first

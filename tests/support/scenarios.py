@@ -112,6 +112,7 @@ def reads_overtake_and_are_overtaken(story: Story) -> None:
     story.then(read(5, at=50), read(9, at=40), push(8, version=1, at=45), push(8, at=46), now=60)
     story.then(push(4, version=2, at=70), read(9, at=65), read(3, at=66), now=80)
     story.then(push(6, version=3, at=90), push(2, version=4, at=91), push(7, version=5, at=92), now=95)
+    story.then(read(9, at=92), read(6, at=96), push(5, at=96), push(8, at=96, op="later"), now=97)
 
 
 def a_read_shows_an_older_version(story: Story) -> None:

@@ -68,7 +68,7 @@ end
 
 -- Judges a read: 'take', 'lower' (take, and ask again), 'same', 'ask', or an outcome that changes nothing.
 local function judge_read(s, row)
-  if row.at <= s.read_at then
+  if row.at < s.read_at then
     return 'superseded'
   end
   if row.version ~= '' and s.scale ~= '' and row.scale ~= s.scale then
@@ -76,8 +76,8 @@ local function judge_read(s, row)
   end
   local latest = latest_version(s)
   local versioned = row.version ~= '' and latest ~= ''
-  -- A push or a change came in after this read had begun.
-  local overtaken = math.max(s.pushed_at, s.folded_at) > row.at
+  -- A push or a change came in after this read had begun, or another read did; within one millisecond nobody knows.
+  local overtaken = math.max(s.pushed_at, s.folded_at, s.read_at) >= row.at
   if versioned and row.version < latest then
     if overtaken then
       return 'superseded'
@@ -102,7 +102,7 @@ local function judge_push(s, row)
     end
     remember(row) -- even if it comes too late: its repeat would come later still
   end
-  if row.at <= s.read_at then
+  if row.at < s.read_at then
     return 'superseded'
   end
   if row.version == '' then
@@ -218,11 +218,12 @@ local function delta(row, sku, place)
       return 'superseded', 0
     end
   end
-  if row.at <= s.read_at then
+  if row.at < s.read_at then
     return 'superseded', 0
   end
-  if row.version == '' and row.at <= s.pushed_at and row.number >= 0 then
-    fetch_now(row) -- the level came in later and may have counted it
+  local told_at = row.version == '' and math.max(s.pushed_at, s.read_at) or s.read_at
+  if row.at <= told_at and row.number >= 0 then
+    fetch_now(row) -- the level came in later, or was being read just then, and may have counted it
     return 'superseded', 0
   end
   local before = s.new and '' or effect_text(s)
