@@ -17,9 +17,11 @@ from tests.support.tools import PACKAGES_VARIABLE
 from tests.support.valkey import SERVER_VARIABLE
 
 TESTS: Final = ("tests/stores", "tests/workers", "tests/faults/test_kills.py", "tests/web/test_feed.py")
-FOREIGN_TESTS: Final = ("tests/witnesses",)
-PROGRAMS: Final = {"node": "nodejs", "npm": "npm", "chromium": "chromium"}
-"""What the foreign readers need, and the package of Debian that has it."""
+FOREIGN_TESTS: Final = ("tests/witnesses", "tests/faults/test_alerts.py")
+PROGRAMS: Final = {"node": "nodejs", "npm": "npm", "chromium": "chromium", "faketime": "faketime"}
+"""What the foreign readers and the false clocks need, and the package of Debian that has it."""
+UNPACKED: Final = {"promtool": "prometheus"}
+"""Programs that are taken out of their package: installed, it would start a server."""
 NPM_PACKAGES: Final = ("eventsource@3", "standardwebhooks@1.1.1")
 """The first with its parser, a package of its own; the newest of each that Debian's Node runs."""
 
@@ -40,21 +42,33 @@ def _on_oldest_server() -> int:
 
 
 def _with_foreign_readers() -> int:
-    missing = [name for name, package in PROGRAMS.items() if not _found(name, package)]
-    if missing:
-        sys.stderr.write(f"{', '.join(missing)} cannot be installed here: no foreign reader was heard.\n")
-        return 1
     with tempfile.TemporaryDirectory() as folder:
+        path = f"{os.environ['PATH']}:{folder}/usr/bin"
+        missing = [name for name, package in PROGRAMS.items() if not _found(name, package)]
+        missing += [name for name, package in UNPACKED.items() if not _unpacked(name, package, folder)]
+        if missing:
+            sys.stderr.write(f"{', '.join(missing)} cannot be installed here: no foreign reader was heard.\n")
+            return 1
         command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder, *NPM_PACKAGES]
         if subprocess.run(command, check=False).returncode:
             sys.stderr.write("npm could not install its clients: no foreign reader was heard.\n")
             return 1
-        sys.stdout.write(f"witness: {', '.join([*PROGRAMS, *NPM_PACKAGES])}\n")
-        return _pytest(FOREIGN_TESTS, {PACKAGES_VARIABLE: folder})
+        sys.stdout.write(f"witness: {', '.join([*PROGRAMS, *UNPACKED, *NPM_PACKAGES])}\n")
+        return _pytest(FOREIGN_TESTS, {PACKAGES_VARIABLE: folder, "PATH": path})
 
 
 def _found(program: str, package: str) -> str | None:
     return shutil.which(program) or _install(package, program)
+
+
+def _unpacked(program: str, package: str, folder: str) -> str | None:
+    found = shutil.which(program)
+    if found or not (shutil.which("apt-get") and shutil.which("dpkg")):
+        return found
+    script = f"(apt-get download -qq {package} || (apt-get update -qq && apt-get download -qq {package}))"
+    command = ["sh", "-c", f"{script} && dpkg -x {package}_*.deb ."]
+    subprocess.run(command, cwd=folder, check=False, stdout=sys.stderr)
+    return shutil.which(program, path=f"{folder}/usr/bin")
 
 
 def _pytest(tests: tuple[str, ...], variables: dict[str, str]) -> int:

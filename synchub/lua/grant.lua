@@ -8,7 +8,6 @@
 -- PARTS clock rate states writing holds
 -- KEYS head
 -- ARGV tag run now_ms clock_kind epoch_if_new remember_ms feed_max review_ms ... requests
--- FLAGS allow-oom
 
 local REQUEST = 21
 local LINE = 14
@@ -266,8 +265,15 @@ local function hold_line(hold, line)
   return kept
 end
 
+-- Two servers can go on from one history, each with the same next sequence, until the one that was replaced is found
+-- out. Whichever was not the first to have the history says so in its ids: they never meet.
+local function next_id()
+  local run_tag = redis.call('HGET', head, 'run_tag')
+  return epoch .. (run_tag and '.' .. run_tag or '') .. '.' .. text(seq + 1)
+end
+
 local function hold_all(lines)
-  local hold = new_hold(epoch .. '.' .. text(seq + 1), asked.policy, next_grant_us(), now + asked.ttl)
+  local hold = new_hold(next_id(), asked.policy, next_grant_us(), now + asked.ttl)
   for i, line in ipairs(lines) do
     hold.lines[i] = hold_line(hold, line)
   end

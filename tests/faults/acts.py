@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 _FILLING: Final = 5000
+_SYNC_S: Final = 0.1
+"""What one write to a very slow disk takes."""
 
 
 class Act(Protocol):
@@ -97,6 +99,36 @@ async def freeze_store(hub: Deployment, chance: Random, lasts_s: float) -> None:
     hub.valkey.freeze()
     await lasting(lasts_s)
     hub.valkey.thaw()
+
+
+async def slow_store(hub: Deployment, chance: Random, lasts_s: float) -> None:
+    """Let the store stand still for a tenth of a second again and again, as on a disk that is so slow."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + lasts_s
+    while loop.time() < until:
+        hub.valkey.freeze()
+        await lasting(_SYNC_S)
+        hub.valkey.thaw()
+        await lasting(chance.uniform(0.005, 0.02))
+
+
+async def fill_memory(hub: Deployment, chance: Random, lasts_s: float) -> None:
+    """Allow the store less memory than it uses: it refuses whatever needs more."""
+    del chance
+    with hub.valkey.client() as client:
+        before = client.config_get("maxmemory")["maxmemory"]
+        client.config_set("maxmemory", client.info("memory")["used_memory"] // 2)
+        await lasting(lasts_s)
+        client.config_set("maxmemory", before)
+
+
+async def kill_all_workers(hub: Deployment, chance: Random, lasts_s: float) -> None:
+    """Crash every worker at once; deliveries wait until one is back."""
+    del chance
+    for worker in hub.workers:
+        worker.kill()
+    await lasting(lasts_s)
+    await asyncio.to_thread(hub.restore)
 
 
 async def freeze_api(hub: Deployment, chance: Random, lasts_s: float) -> None:
@@ -183,7 +215,10 @@ FAULTS: Final = (
     Fault(name="everything-killed", act=kill_everything),
     Fault(name="restarted-in-turn", act=restart_in_turn),
     Fault(name="store-away", act=take_store_away, is_store_away=True),
+    Fault(name="workers-gone", act=kill_all_workers),
     Fault(name="store-frozen", act=freeze_store, is_store_away=True),
+    Fault(name="store-slow", act=slow_store),
+    Fault(name="store-full", act=fill_memory, is_store_away=True),
     Fault(name="api-frozen", act=freeze_api),
     Fault(name="worker-frozen", act=freeze_worker),
     Fault(name="scripts-forgotten", act=forget_scripts),

@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.xdist_group("kills")]
 NAMES = (
     "api-killed",
     "worker-killed",
+    "workers-gone",
     "store-killed",
     "everything-killed",
     "api-frozen",

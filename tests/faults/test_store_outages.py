@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.fault, pytest.mark.xdist_group("outages")]
 NAMES = (
     "store-away",
     "store-frozen",
+    "store-slow",
+    "store-full",
     "scripts-forgotten",
     "group-destroyed",
     "store-read-only",

@@ -39,6 +39,8 @@ class Valkey:
     def __init__(self, data: Path, *, options: Mapping[str, str] | None = None) -> None:
         self.data = data
         self.options = dict(options or {})
+        self.environment: dict[str, str] = {}
+        """Added to what the server inherits."""
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -136,6 +138,7 @@ class Valkey:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=self.data,
+            env={**os.environ, **self.environment},
         )
 
     def _answers(self, port: int) -> bool:
