@@ -263,12 +263,29 @@ def test_deltas_without_a_level_wait_for_one(hub: Subject) -> None:
     assert hub.answer(ITEM).ats == 7
 
 
-def test_many_deltas_are_folded_into_the_level(hub: Subject) -> None:
+def test_of_many_deltas_the_oldest_become_one(hub: Subject) -> None:
     tell(hub, push(100, version=1, at=10), now=10)
     tell(hub, *[delta(-1, version=n, at=100 + n) for n in range(2, 42)], now=200)
     (source,) = hub.sources(ITEM).values()
-    assert (source.level, source.folded_version, len(source.changes)) == (92, 9, 32)
+    assert (source.level, source.folded_version, len(source.changes)) == (100, 9, 32)
+    assert (source.changes[0].version, source.changes[0].at, source.changes[0].amount) == (10, 110, -9)
     assert hub.answer(ITEM).ats == 60
+
+
+def test_a_level_that_is_handled_again_after_many_deltas_is_still_known(hub: Subject) -> None:
+    tell(hub, push(100, version=1, at=10), now=10)
+    tell(hub, *[delta(-1, at=100 + n, op=f"d{n}") for n in range(40)], now=200)
+    assert tell(hub, push(100, version=1, at=10), now=201) == ["duplicate"]
+    assert hub.answer(ITEM).ats == 60
+
+
+def test_a_level_that_is_handled_after_many_later_deltas_may_only_lower(hub: Subject) -> None:
+    tell(hub, push(100, version=1, at=10), now=10)
+    tell(hub, *[delta(-1, at=100 + n, op=f"d{n}") for n in range(40)], now=200)
+    assert tell(hub, push(120, version=2, at=50), now=201) == ["refetch"]
+    assert tell(hub, push(90, version=3, at=51), now=202) == ["applied"]
+    assert hub.answer(ITEM).ats == 50
+    assert hub.refetch("wms") == {ITEM: 202}
 
 
 # Coarse clocks

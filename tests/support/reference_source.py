@@ -187,14 +187,15 @@ def _latest_version(source: Source) -> int | None:
 def _judge_by_version(source: Source, report: Report, version: int) -> Verdict:
     if source.folded_version is not None and version < source.folded_version:
         return SUPERSEDED
-    if source.version is None:
-        was_told_without_version = source.read_at > 0 or source.pushed_at > 0
-        return _take_if_not_higher(source, report) if was_told_without_version else _take(source, report)
-    if version < source.version:
+    if source.version is not None and version < source.version:
         return SUPERSEDED
     if version == source.version:
         return _judge_tie(source, report)
-    return _take_if_not_higher(source, report) if source.behind else _take(source, report)
+    if source.folded_at > report.at:
+        return _take_if_not_higher(source, report, ask_when_lower="now", ask_when_same="now")
+    was_told_without_version = source.version is None and (source.read_at > 0 or source.pushed_at > 0)
+    is_unordered = was_told_without_version or source.behind
+    return _take_if_not_higher(source, report) if is_unordered else _take(source, report)
 
 
 def _judge_tie(source: Source, report: Report) -> Verdict:
@@ -206,7 +207,9 @@ def _judge_tie(source: Source, report: Report) -> Verdict:
     return REFETCH
 
 
-def _take_if_not_higher(source: Source, report: Report, *, ask_when_lower: Ask = "") -> Verdict:
+def _take_if_not_higher(
+    source: Source, report: Report, *, ask_when_lower: Ask = "", ask_when_same: Ask = ""
+) -> Verdict:
     """Nobody knows whether this report is the newest: it may lower the number and never raise it."""
     if source.status == "U":
         return REFETCH
@@ -214,7 +217,7 @@ def _take_if_not_higher(source: Source, report: Report, *, ask_when_lower: Ask =
     if after < before:
         return _take(source, report, ask=ask_when_lower)
     if after == before and report.status == source.status:
-        return _take(source, report)
+        return _take(source, report, ask=ask_when_same)
     return REFETCH
 
 
@@ -254,8 +257,12 @@ def _offer(source: Source) -> float:
 
 
 def _fold(source: Source, oldest: Change) -> None:
-    if source.status == "K":
-        source.level += oldest.amount
+    """The two oldest become one, as late as the later of them."""
+    other = source.changes[0]
+    versions = [one.version for one in (oldest, other) if one.version is not None]
+    source.changes[0] = Change(
+        max(versions, default=None), max(oldest.at, other.at), oldest.amount + other.amount
+    )
     if oldest.version is not None:
         source.folded_version = max(oldest.version, source.folded_version or 0)
     source.folded_at = max(source.folded_at, oldest.at)

@@ -121,6 +121,9 @@ local function judge_push(s, row)
     end
     return direction(s, row, false) == 'lower' and 'lower' or 'ask'
   end
+  if s.folded_at > row.at then -- it was long on its way, and may include some of the changes that became one
+    return direction(s, row, false) ~= 'higher' and 'lower' or 'ask'
+  end
   local unordered = s.behind or (s.v == '' and (s.read_at > 0 or s.pushed_at > 0))
   return (not unordered or direction(s, row, false) ~= 'higher') and 'take' or 'ask'
 end
@@ -176,8 +179,8 @@ local function level(row, sku, place)
   return 'applied', record(state, row, {field = 'level', place = place, from = before, to = after})
 end
 
--- Old changes are folded into the level, so that a source that never sends levels stays bounded. Without
--- a level there is nothing to fold into: only one that includes the forgotten change will be taken.
+-- The oldest changes become one, so that a source that never sends levels stays bounded. The level stays as it was
+-- told: a delivery of it that is handled again must be known again.
 local function fold_oldest(s)
   table.sort(s.deltas, function(a, b)
     if a.v ~= b.v then
@@ -190,9 +193,9 @@ local function fold_oldest(s)
   end)
   while #s.deltas > DELTAS_MAX do
     local oldest = table.remove(s.deltas, 1)
-    if s.status == 'K' then
-      s.level = s.level + oldest.amount
-    end
+    local next = s.deltas[1]
+    s.deltas[1] = {v = next.v > oldest.v and next.v or oldest.v, at = math.max(next.at, oldest.at),
+      amount = next.amount + oldest.amount}
     -- Kept apart from what levels have said: a change that was long on its way must still count.
     s.folded_v = oldest.v > s.folded_v and oldest.v or s.folded_v
     s.folded_at = math.max(s.folded_at, oldest.at)
