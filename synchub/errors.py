@@ -28,8 +28,11 @@
     │   │   └── IngestFull           503 store_unavailable
     │   ├── Frozen                   503 frozen
     │   ├── UpstreamThrottled        503 throttled_upstream
+    │   │   └── UpstreamPutOff       503 throttled_upstream
     │   ├── UpstreamRefused          503 throttled_upstream
     │   └── UpstreamFailed           503 throttled_upstream
+    │       ├── UpstreamOpen         503 throttled_upstream
+    │       └── CursorRefused        503 throttled_upstream
     └── Misconfigured                the hub will not start like this
         └── UnsafeStore
 
@@ -253,6 +256,10 @@ class UpstreamThrottled(Fault):
     actor = Actor.PLATFORM
 
 
+class UpstreamPutOff(UpstreamThrottled):
+    """The platform's limits, as the hub counts them, leave no room for the call in time; it was not sent."""
+
+
 class UpstreamRefused(Fault):
     """The platform refused our credentials or the request itself; a retry will not help."""
 
@@ -260,12 +267,27 @@ class UpstreamRefused(Fault):
     retry = Retry.NEVER
     actor = Actor.MERCHANT
 
+    def __init__(
+        self, detail: str = "", *, retry_after_s: int | None = None, answered: int | None = None
+    ) -> None:
+        """``answered`` is the HTTP status that said so, where it was one."""
+        super().__init__(detail, retry_after_s=retry_after_s)
+        self.answered = answered
+
 
 class UpstreamFailed(Fault):
     """The platform answered with a failure, with something unreadable, or not at all."""
 
     code = "throttled_upstream"
     actor = Actor.PLATFORM
+
+
+class UpstreamOpen(UpstreamFailed):
+    """The platform has failed too often of late and is not called until ``retry_after_s`` are over."""
+
+
+class CursorRefused(UpstreamFailed):
+    """The platform no longer takes the position of the last poll; polling begins at a time, or anew."""
 
 
 class Misconfigured(SynchubError):

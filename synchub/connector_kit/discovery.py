@@ -13,11 +13,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from synchub.connector_kit.contract import Client, Connector, Normalize, Verify
+from synchub.connector_kit.contract import CheckSettings, Client, Connector, Normalize, ReadQuota, Verify
 from synchub.connector_kit.manifest import Manifest, load_manifest
 from synchub.errors import Misconfigured
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
 
 ENTRY_POINTS: Final = "synchub.connectors"
@@ -74,7 +75,22 @@ def load_connector(path: Path, name: str | None = None) -> Connector:
         verify=cast("Verify", _function(module, "verify", path)),
         normalize=cast("Normalize", _function(module, "normalize", path)),
         client=_client(module, manifest, path),
+        read_quota=cast("ReadQuota | None", getattr(module, "read_quota", None)),
+        check_settings=cast("CheckSettings | None", getattr(module, "check_settings", None)),
     )
+
+
+def settings_faults(platform: str, credentials: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what a platform's own code finds wrong with an account's credentials; imports that code.
+
+    Raises:
+        Misconfigured: the connector cannot be loaded.
+    """
+    folders = connector_folders()
+    if platform not in folders:
+        return ()
+    check = load_connector(folders[platform], platform).check_settings
+    return check(credentials) if check else ()
 
 
 def _folders_in(home: Path) -> dict[str, Path]:
@@ -122,7 +138,20 @@ def _function(module: ModuleType, name: str, path: Path) -> object:
 
 def _client(module: ModuleType, manifest: Manifest, path: Path) -> type[Client] | None:
     client = getattr(module, "Client", None)
-    if (client is None) != (manifest.client is None):
-        msg = f"{path}: a [client] table in the manifest and a Client in __init__.py come together."
+    promised = {
+        "fetch_levels": manifest.client is not None,
+        "fetch_page": manifest.polling is not None,
+        "cursor_at": manifest.polling is not None,
+        "check_subscription": manifest.subscription.check,
+        "repair_subscription": manifest.subscription.check,
+        "ask_canary": manifest.subscription.canary == "asked",
+    }
+    if client is not None and not any(promised.values()):
+        msg = f"{path}: a Client in __init__.py and what its manifest offers come together."
         raise Misconfigured(msg)
+    for name, is_promised in promised.items():
+        if hasattr(client, name) != is_promised:
+            side = "promises" if is_promised else "does not promise"
+            msg = f"{path}: its manifest {side} what Client.{name} in __init__.py is for."
+            raise Misconfigured(msg)
     return cast("type[Client] | None", client)

@@ -17,6 +17,9 @@ class FaultKind(StrEnum):
     STALL = "stall"
     """Webhooks are not sent, and never will be."""
 
+    LOSE = "lose"
+    """One webhook of three is not sent, and never will be."""
+
     DUPLICATE = "duplicate"
     """Each webhook is sent five times."""
 
@@ -34,6 +37,15 @@ class FaultKind(StrEnum):
 
     DISABLE = "disable"
     """At the start of the window the subscription ends, until the API restores it."""
+
+    SLOW = "slow"
+    """The API takes seconds to answer."""
+
+    HALF = "half"
+    """The API's answers break off in the middle."""
+
+    HTML = "html"
+    """The API answers 200 with a page for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,6 +157,10 @@ class OrderBook:
         app.router.add_post("/_emulator/order", self._place_on_demand)
         app.router.add_post("/_emulator/cancel", self._cancel_on_demand)
 
+    def kept(self) -> dict[str, Order]:
+        """Return the kept orders by the platform's ids."""
+        return dict(self._orders)
+
     def truth(self) -> dict[str, dict[str, Any]]:
         """Return the kept orders by the platform's ids."""
         return {name: _shown(order) for name, order in self._orders.items()}

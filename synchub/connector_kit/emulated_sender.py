@@ -26,6 +26,8 @@ COPIES: Final = 5
 HELD_S: Final = 0.5
 LANES: Final = 16
 """Items share lanes; within a lane each delivery waits for the answer to the one before."""
+LOST_EACH: Final = 3
+"""While webhooks are lost here and there, it is every third one."""
 MAX_PENDING: Final = 20_000
 """Deliveries beyond this many unsent ones are withheld: the hub has been away too long."""
 
@@ -43,8 +45,12 @@ COUNTED: Final = (
     "duplicates_accepted",
     "forged",
     "forged_accepted",
+    "disabled",
 )
-"""Deliveries by what became of them; ``refused`` (4xx) includes the forged ones, the others do not."""
+"""Deliveries by what became of them; ``refused`` (4xx) includes the forged ones, the others do not.
+
+``disabled`` counts how often the platform gave up on the address altogether.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +83,24 @@ class HookSender:
         is_open: Callable[[FaultKind], bool],
         seed: int,
         tries: int = TRIES,
+        disable_after: int = 0,
         heard: Callable[[int, bytes], int] = lambda status, _body: status,
+        wanted: Callable[[Outgoing], bool] = lambda _outgoing: True,
     ) -> None:
+        """``disable_after`` failed deliveries in a row the subscription ends; 0: never.
+
+        ``wanted`` says whether somebody is subscribed to a delivery.
+        """
         self.counts: Counter[str] = Counter()
         self.is_subscribed = True
+        self._disable_after = disable_after
+        self._failed_in_a_row = 0
+        self._at_risk = 0
         self._url = url
         self._is_open = is_open
         self._tries = tries
         self._heard = heard
+        self._wanted = wanted
         self._chance = random.Random(seed)  # noqa: S311 - repeatable runs, not secrets
         self._lanes: list[asyncio.Queue[_Job]] = [asyncio.Queue() for _ in range(LANES)]
         self._held: list[_Job] = []
@@ -108,7 +124,7 @@ class HookSender:
     def send(self, outgoing: Outgoing) -> asyncio.Future[int]:
         """Queue one delivery; the future becomes the hub's last HTTP status or ``WITHHELD``."""
         job = _Job(outgoing, asyncio.get_running_loop().create_future())
-        if self._is_withheld():
+        if self._is_withheld() or not self._wanted(outgoing):
             self.counts["withheld"] += 1
             job.answer.set_result(WITHHELD)
             return job.answer
@@ -122,7 +138,10 @@ class HookSender:
 
     def _is_withheld(self) -> bool:
         silent = self._is_open(FaultKind.STALL) or self._is_open(FaultKind.DOWN)
-        return silent or not self.is_subscribed or self.counts["pending"] >= MAX_PENDING
+        if silent or not self.is_subscribed or self.counts["pending"] >= MAX_PENDING:
+            return True
+        self._at_risk += self._is_open(FaultKind.LOSE)
+        return self._is_open(FaultKind.LOSE) and self._at_risk % LOST_EACH == 0
 
     def _lane_of(self, outgoing: Outgoing) -> asyncio.Queue[_Job]:
         return self._lanes[sum(outgoing.item.encode()) % LANES]
@@ -143,8 +162,17 @@ class HookSender:
         status = await self._post_until_accepted(job.outgoing)
         self.counts["pending"] -= 1
         self.counts[_outcome(status, job.outgoing)] += 1
+        if not job.outgoing.forged:
+            self._give_up_on_failures(status)
         if not job.answer.done():
             job.answer.set_result(status)
+
+    def _give_up_on_failures(self, status: int) -> None:
+        self._failed_in_a_row = 0 if _is_success(status) else self._failed_in_a_row + 1
+        if self.is_subscribed and 0 < self._disable_after <= self._failed_in_a_row:
+            self.is_subscribed = False
+            self._failed_in_a_row = 0
+            self.counts["disabled"] += 1
 
     async def _post_until_accepted(self, outgoing: Outgoing) -> int:
         status = await self._post(outgoing)

@@ -24,6 +24,7 @@ from aiohttp import web
 
 from synchub.connector_kit.emulated_faults import FaultKind, FaultWindow, is_open, parse_fault
 from synchub.connector_kit.emulated_orders import Order, OrderBook
+from synchub.connector_kit.emulated_pages import Bucket, CallCounts, Tokens, name_call, page_of
 from synchub.connector_kit.emulated_sender import COUNTED, TRIES, WITHHELD, HookSender, Outgoing
 from synchub.errors import InvalidRequest
 
@@ -33,9 +34,24 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler
 
-__all__ = ["Change", "Emulator", "Options", "Order", "Outgoing", "demo_sku", "run"]
+__all__ = [
+    "Bucket",
+    "Change",
+    "Emulator",
+    "Options",
+    "Order",
+    "Outgoing",
+    "Tokens",
+    "demo_sku",
+    "name_call",
+    "page_of",
+    "run",
+]
 
 RETRY_AFTER_S: Final = 1
+SLOW_S: Final = 3.0
+"""How long the fault ``slow`` keeps each call waiting."""
+
 TOLD_MAX: Final = 5_000
 """Latest changes kept for whoever measures how soon they arrive elsewhere."""
 
@@ -61,6 +77,10 @@ class Options:
     faults: tuple[FaultWindow, ...] = ()
     tries: int = TRIES
     """How often a delivery is sent until it is accepted, half a second apart."""
+    heartbeat_s: float = 0.0
+    """How often the platform gives a sign of life, if it does that by itself; 0: never."""
+    disable_after: int = 0
+    """After so many failed deliveries in a row the platform ends the subscription; 0: never."""
     paused: bool = False
 
 
@@ -85,6 +105,8 @@ class Emulator(ABC):
 
     platform: ClassVar[str]
     credentials_needed: ClassVar[tuple[str, ...]]
+    is_only_polled: ClassVar[bool] = False
+    """It posts nothing, so it needs no address to post to."""
 
     def __init__(self, options: Options) -> None:
         """Fill the shelves by the seed."""
@@ -96,13 +118,22 @@ class Emulator(ABC):
         for item in self.skus:
             self.levels[item] = {location: self.chance.randint(0, 60) for location in self.locations}
         self.sender = HookSender(
-            options.hook_url, is_open=self.shows, seed=options.seed, tries=options.tries, heard=self.heard
+            options.hook_url,
+            is_open=self.shows,
+            seed=options.seed,
+            tries=options.tries,
+            disable_after=options.disable_after,
+            heard=self.heard,
+            wanted=self.is_wanted,
         )
+        self.calls = CallCounts()
         self.orders = OrderBook(self, ships_itself=not options.ships_elsewhere)
         self._number = 0
         self._told: deque[dict[str, object]] = deque(maxlen=TOLD_MAX)
         self._started_s = time.monotonic()
         self._was_disabled = False
+        self._shown: set[FaultKind] = set()
+        """Faults that somebody has switched on."""
         self._runs = asyncio.Event()
 
     # What a platform's own emulator gives.
@@ -138,6 +169,10 @@ class Emulator(ABC):
         del order
         return []
 
+    def heartbeat_deliveries(self) -> list[Outgoing]:
+        """Return the signed webhooks that are a sign of life; none where the platform gives none."""
+        return []
+
     def add_routes(self, app: web.Application) -> None:
         """Add the platform's API; a platform that only posts has none."""
         del app
@@ -146,6 +181,11 @@ class Emulator(ABC):
         """Return the status that the platform takes the hub's answer for; some read the body too."""
         del body
         return status
+
+    def is_wanted(self, outgoing: Outgoing) -> bool:
+        """Whether somebody is subscribed to such a delivery; some platforms subscribe topic by topic."""
+        del outgoing
+        return True
 
     def throttled(self) -> web.Response:
         """Return the platform's answer to one call too many."""
@@ -156,7 +196,7 @@ class Emulator(ABC):
     def shows(self, kind: FaultKind) -> bool:
         """Whether this fault is on now."""
         elapsed_s = time.monotonic() - self._started_s
-        return is_open(self.options.faults, kind, elapsed_s)
+        return kind in self._shown or is_open(self.options.faults, kind, elapsed_s)
 
     def restore_subscription(self) -> None:
         """Send webhooks again after the platform had disabled them."""
@@ -184,7 +224,7 @@ class Emulator(ABC):
         previous = self.levels[item][location]
         self.levels[item][location] = quantity
         change = replace(self._change(item, location, previous), by_order=by_order)
-        if self.shows(FaultKind.FORGE):
+        if self.shows(FaultKind.FORGE) and not self.is_only_polled:
             for forged in self._forge(change):
                 self.sender.send(forged)
         answers = [self.sender.send(outgoing) for outgoing in self.level_deliveries(change)]
@@ -206,7 +246,9 @@ class Emulator(ABC):
         app = web.Application(middlewares=[self._misbehave])
         app.router.add_get("/_emulator/truth", self._truth)
         app.router.add_get("/_emulator/told", self._told_since)
+        app.router.add_get("/_emulator/calls", self._told_calls)
         app.router.add_post("/_emulator/change", self._change_on_demand)
+        app.router.add_post("/_emulator/fault", self._misbehave_on_demand)
         self.orders.add_routes(app)
         for name, act in (
             ("pause", self._runs.clear),
@@ -221,7 +263,8 @@ class Emulator(ABC):
     async def _live(self, _app: web.Application) -> AsyncIterator[None]:
         self._started_s = time.monotonic()
         await self.sender.start()
-        ticking = [asyncio.create_task(self._change_at_random()), asyncio.create_task(self._disable())]
+        doing = (self._change_at_random(), self._disable(), self._beat())
+        ticking = [asyncio.create_task(one) for one in doing]
         if not self.options.paused:
             self.announce()
             self._runs.set()
@@ -242,6 +285,12 @@ class Emulator(ABC):
             item, location = self.chance.choice(items), self.chance.choice(self.locations)
             step = self.chance.choice((-3, -2, -1, -1, -1, 1, 2, 5))
             self.set_level(item, location, max(0, self.levels[item][location] + step))
+
+    async def _beat(self) -> None:
+        while self.options.heartbeat_s > 0:
+            for outgoing in self.heartbeat_deliveries():
+                self.send(outgoing)
+            await asyncio.sleep(self.options.heartbeat_s)
 
     async def _disable(self) -> None:
         starts = sorted(fault.from_s for fault in self.options.faults if fault.kind is FaultKind.DISABLE)
@@ -269,11 +318,37 @@ class Emulator(ABC):
     async def _misbehave(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith("/_emulator/"):
             return await handler(request)
+        status = 0
+        try:
+            answer = await self._answer_or_fault(request, handler)
+            status = answer.status
+        except web.HTTPException as answered:
+            status = answered.status
+            raise
+        finally:
+            is_cut = request.transport is None or request.transport.is_closing()
+            self.calls.note(request, 0 if is_cut else status)
+        return answer
+
+    async def _answer_or_fault(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self.shows(FaultKind.DOWN):
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=503)
-        return self.throttled() if self.shows(FaultKind.THROTTLE) else await handler(request)
+        if self.shows(FaultKind.THROTTLE):
+            return self.throttled()
+        if self.shows(FaultKind.SLOW):
+            await asyncio.sleep(SLOW_S)
+        if self.shows(FaultKind.HTML):
+            return web.Response(text="<html><body>We are busy.</body></html>", content_type="text/html")
+        answer = await handler(request)
+        if self.shows(FaultKind.HALF) and isinstance(answer, web.Response):
+            whole = bytes(answer.body) if isinstance(answer.body, bytes) else b""
+            answer.body = whole[: len(whole) // 2]
+        return answer
+
+    async def _told_calls(self, _request: web.Request) -> web.Response:
+        return web.json_response(self.calls.told())
 
     async def _truth(self, _request: web.Request) -> web.Response:
         counts = {name: self.sender.counts[name] for name in COUNTED}
@@ -284,6 +359,16 @@ class Emulator(ABC):
         after = int(request.query.get("after", "0"))
         changes = [change for change in self._told if cast("int", change["number"]) > after]
         return web.json_response({"now_us": time.time_ns() // 1000, "changes": changes})
+
+    async def _misbehave_on_demand(self, request: web.Request) -> web.Response:
+        wish = await request.json()
+        kind = FaultKind(wish["kind"])
+        if wish["is_on"]:
+            self._shown.add(kind)
+            self.sender.is_subscribed = self.sender.is_subscribed and kind is not FaultKind.DISABLE
+        else:
+            self._shown.discard(kind)
+        return web.json_response({})
 
     async def _change_on_demand(self, request: web.Request) -> web.Response:
         wish = await request.json()
@@ -330,7 +415,7 @@ def _doing(act: Callable[[], None]) -> Handler:
 def _read_arguments(emulator: type[Emulator], arguments: Sequence[str] | None) -> tuple[int, Options]:
     parser = argparse.ArgumentParser(prog=f"python -m connectors.{emulator.platform}.emulator")
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--hook-url", required=True)
+    parser.add_argument("--hook-url", required=not emulator.is_only_polled, default="")
     parser.add_argument("--credential", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--skus", type=int, default=50)
     parser.add_argument("--locations", default="WH1", metavar="WH1[,WH2]")
@@ -340,6 +425,8 @@ def _read_arguments(emulator: type[Emulator], arguments: Sequence[str] | None) -
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fault", action="append", default=[], metavar="KIND@FROM-TO")
     parser.add_argument("--tries", type=int, default=TRIES)
+    parser.add_argument("--heartbeat", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--disable-after", type=int, default=0, metavar="FAILURES")
     parser.add_argument("--paused", action="store_true")
     given = parser.parse_args(arguments)
     credentials = dict(text.split("=", 1) for text in given.credential if "=" in text)
@@ -361,5 +448,7 @@ def _read_arguments(emulator: type[Emulator], arguments: Sequence[str] | None) -
         seed=given.seed,
         faults=faults,
         tries=given.tries,
+        heartbeat_s=given.heartbeat,
+        disable_after=given.disable_after,
         paused=given.paused,
     )

@@ -1,4 +1,4 @@
-"""The five things a platform can tell the hub, in the hub's own words.
+"""The things a platform can tell the hub, in the hub's own words.
 
 A connector's ``normalize`` returns these and nothing else. ``item`` and
 ``location`` are the *platform's* identifiers, always text; the hub maps them to
@@ -74,7 +74,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """A change by an amount, positive or negative. Counted once, by its delivery's dedupe id."""
+    """A change by an amount, positive or negative. Counted once, by its key."""
 
     item: str
     location: str
@@ -82,6 +82,9 @@ class Delta:
     reason: str
     version: Version | None = None
     source_time_us: int | None = None
+    key: str | None = None
+    """The source's id of this very change, unique within the account; one told twice, by a delivery and a
+    poll, counts once. ``None``: the delivery's dedupe id, or the record's key, and its place there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +93,14 @@ class Tickle:
 
     item: str
     location: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """A sign that deliveries arrive; says nothing about stock."""
+
+    every_ms: int | None = None
+    """How soon the next one follows, by the sender; ``None``: only when it is asked for."""
 
 
 class OrderStatus(StrEnum):
@@ -212,4 +223,4 @@ class Catalogue:
     incoming: tuple[Incoming, ...] | None = None
 
 
-StockEvent: TypeAlias = Level | Delta | Tickle | OrderLine | Ack | Catalogue
+StockEvent: TypeAlias = Level | Delta | Tickle | OrderLine | Ack | Catalogue | Heartbeat

@@ -15,6 +15,7 @@ import aiohttp
 from yarl import URL
 
 from synchub.errors import UpstreamFailed, UpstreamRefused, UpstreamThrottled
+from synchub.kit.outbound import AddressRefused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,7 @@ DEFAULT_RETRY_AFTER_S: Final = 2
 
 MAX_RETRY_AFTER_S: Final = 3600
 
+_TOO_SLOW: Final = 408
 _TOO_MANY: Final = 429
 _UNAVAILABLE: Final = 503
 
@@ -53,13 +55,18 @@ class PlatformHttp(Protocol):
         *,
         headers: Mapping[str, str] | None = None,
         json: Any = None,
+        cost: float = 1.0,
+        listing: str = "",
     ) -> HttpAnswer:
         """Send one request and return its whole answer.
 
+        ``cost`` is what it takes of the platform's limits, in their unit, at most; ``listing`` is what it
+        changes, where that is limited too. A hub's own implementation waits until both allow the call.
+
         Raises:
             UpstreamThrottled: 429 or 503 with Retry-After.
-            UpstreamRefused: any other 4xx.
-            UpstreamFailed: 5xx, redirects, time-outs, connection failures, oversized answers.
+            UpstreamRefused: any other 4xx but 408, which its ``answered`` names; a private address.
+            UpstreamFailed: 408, 5xx, redirects, time-outs, connection failures, oversized answers.
         """
 
 
@@ -85,8 +92,10 @@ class AiohttpPlatformHttp:
         *,
         headers: Mapping[str, str] | None = None,
         json: Any = None,
+        cost: float = 1.0,  # noqa: ARG002 - for those that count
+        listing: str = "",  # noqa: ARG002 - for those that count
     ) -> HttpAnswer:
-        """Send one request and return its whole answer, as ``PlatformHttp`` says."""
+        """Send one request at once and return its whole answer, as ``PlatformHttp`` says."""
         call = f"{method} to {_host(url)}"
         try:
             async with self._session.request(
@@ -98,6 +107,9 @@ class AiohttpPlatformHttp:
             msg = f"{call} was not answered in time."
             raise UpstreamFailed(msg) from problem
         except (aiohttp.ClientError, ValueError) as problem:
+            if _is_forbidden(problem):
+                msg = f"{call} would lead to an address that is not public; see upstream.private_targets."
+                raise UpstreamRefused(msg) from None
             msg = f"{call} failed: {type(problem).__name__}."
             # The library's own message repeats the URL.
             raise UpstreamFailed(msg) from None
@@ -124,8 +136,8 @@ def _check_status(call: str, status: int, headers: Mapping[str, str]) -> None:
 
 
 def _refuse_status(msg: str, status: int) -> NoReturn:
-    if status // 100 == 4:  # noqa: PLR2004 - the 4xx class
-        raise UpstreamRefused(msg)
+    if status // 100 == 4 and status != _TOO_SLOW:  # noqa: PLR2004 - the 4xx class
+        raise UpstreamRefused(msg, answered=status)
     raise UpstreamFailed(msg)
 
 
@@ -146,6 +158,11 @@ def _seconds_until(then: str, now: str) -> float:
         return (parsedate_to_datetime(then) - parsedate_to_datetime(now)).total_seconds()
     except (TypeError, ValueError):
         return DEFAULT_RETRY_AFTER_S
+
+
+def _is_forbidden(problem: Exception) -> bool:
+    cause = problem.os_error if isinstance(problem, aiohttp.ClientConnectorError) else problem
+    return isinstance(cause, AddressRefused)
 
 
 def _host(url: str) -> str:

@@ -48,15 +48,15 @@ Locator = Annotated[str, Field(pattern=r"^(topic|body-hash|header:[a-z0-9-]+|bod
 class Topic(_Table):
     """One kind of delivery and what it can become."""
 
-    emits: tuple[Literal["level", "delta", "tickle", "order_line", "ack", "catalogue"], ...]
+    emits: tuple[Literal["level", "delta", "tickle", "order_line", "ack", "catalogue", "heartbeat"], ...]
 
 
 class Receive(_Table):
     """How deliveries look from outside."""
 
-    topic: tuple[Locator, ...]
+    topic: tuple[Locator, ...] = ()
     """Where the topic stands; the first place that has a value wins."""
-    dedupe: tuple[tuple[Locator, ...], ...]
+    dedupe: tuple[tuple[Locator, ...], ...] = ()
     """Rules for the dedupe id; the first whose parts are all present wins."""
     keep_headers: tuple[str, ...] = ()
     """Headers that travel with the body to the worker, besides those named above."""
@@ -110,13 +110,54 @@ class Credential(_Table):
     """Deliveries are verified with it; several values may be active at once."""
     generated: bool = False
     """The scheme lets the hub choose it."""
+    client_does_without: bool = False
+    """The client works without this secret: the platform may be open to everybody."""
+    instead_of: str = ""
+    """Who gives this one need not give that one for the client; it is never needed itself."""
 
 
 class ClientOffer(_Table):
-    """What the connector's client can do."""
+    """How levels are read."""
 
     fetch_levels_max: int = Field(ge=1, le=250)
-    calls_per_second: float = Field(gt=0)
+    """Items in one ``fetch_levels``."""
+
+
+class PollingOffer(_Table):
+    """How changes are read page by page."""
+
+    cursor: Literal["updated_since", "opaque", "event_id", "sweep", "chosen"]
+    """``updated_since``: a time and an id that tells equal times apart. ``opaque``: the platform's own token,
+    which may expire. ``event_id``: numbers that only grow. ``sweep``: everything, from the beginning.
+    ``chosen``: one of these, by the account's settings."""
+    page_max: int = Field(ge=1, le=1000)
+    """Records in one page."""
+    overlap_s: int = Field(default=0, ge=0, le=86_400)
+    """How far before the newest record the next poll begins, because the platform shows changes late."""
+
+
+class LimitsOffer(_Table):
+    """How often the platform may be called, as far as its documents say."""
+
+    unit: Literal["call", "point"] = "call"
+    """What the bucket holds; a point is the platform's own measure of a query's cost."""
+    capacity: float = Field(gt=0)
+    restored_per_s: float = Field(gt=0)
+    concurrency: int = Field(default=2, ge=1, le=50)
+    """Calls at once."""
+    per_day: int | None = Field(default=None, ge=1)
+    """Calls from midnight to midnight, UTC."""
+    per_listing_per_day: int | None = Field(default=None, ge=1)
+    """Calls that change one and the same listing."""
+
+
+class SubscriptionOffer(_Table):
+    """What the hub can do about deliveries that stop."""
+
+    check: bool = False
+    """The platform says what it is subscribed to, and takes new subscriptions."""
+    canary: Literal["none", "sent", "asked"] = "none"
+    """``sent``: the sender gives signs of life by itself. ``asked``: the client can provoke one."""
 
 
 class Manifest(_Table):
@@ -127,27 +168,39 @@ class Manifest(_Table):
     kind: Kind
     quality: Literal["bronze", "silver", "gold"] = "bronze"
     docs: tuple[str, ...]
-    receive: Receive
+    receive: Receive = Receive()
     answer: Answer = Answer()
     ids: Ids
     reports: Reports
     version: VersionOffer
     evidence: Evidence
     credentials: dict[str, Credential]
-    topics: dict[str, Topic]
+    topics: dict[str, Topic] = {}
+    """Empty: the platform posts nothing and is only polled."""
     client: ClientOffer | None = None
+    polling: PollingOffer | None = None
+    limits: LimitsOffer | None = None
+    subscription: SubscriptionOffer = SubscriptionOffer()
 
     @model_validator(mode="after")
     def _someone_signs(self) -> Manifest:
-        if not any(credential.signing for credential in self.credentials.values()):
+        is_only_polled = self.polling is not None and not self.topics
+        if not is_only_polled and not any(credential.signing for credential in self.credentials.values()):
             msg = "one credential must be the signing secret"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _offers_fit(self) -> Manifest:
+        if (self.client or self.polling or self.subscription.check) and self.limits is None:
+            msg = "a platform that is called needs [limits]"
             raise ValueError(msg)
         return self
 
     @property
     def signing_credential(self) -> str:
-        """The name of the credential that deliveries are verified with."""
-        return next(name for name, offer in self.credentials.items() if offer.signing)
+        """The name of the credential that deliveries are verified with; empty where none are sent."""
+        return next((name for name, offer in self.credentials.items() if offer.signing), "")
 
     @cached_property
     def headers_kept(self) -> frozenset[str]:

@@ -67,7 +67,19 @@ def read_json(body: bytes) -> dict[str, JsonValue]:
     """Return the object that the body is, integers exact and decimals as ``Decimal``.
 
     Raises:
-        PayloadRefused: not UTF-8, not one JSON object, a key given twice at any depth,
+        PayloadRefused: as ``read_value`` does, or not an object.
+    """
+    value = read_value(body)
+    if not isinstance(value, dict):
+        _refuse("The body is not a JSON object.")
+    return value
+
+
+def read_value(body: bytes) -> JsonValue:
+    """Return the JSON value that the body is, integers exact and decimals as ``Decimal``.
+
+    Raises:
+        PayloadRefused: not UTF-8, not one JSON value, a key given twice at any depth,
             ``NaN`` or ``Infinity``, deeper than ``MAX_DEPTH``, text that is not Unicode.
     """
     try:
@@ -83,11 +95,9 @@ def read_json(body: bytes) -> dict[str, JsonValue]:
         _refuse("The body is not valid JSON.")
     except RecursionError:
         _refuse(f"The body nests deeper than {MAX_DEPTH} levels.")
-    if not isinstance(value, dict):
-        _refuse("The body is not a JSON object.")
     _check_depth(body, value)
     _check_text(body, value)
-    return cast("dict[str, JsonValue]", value)
+    return cast("JsonValue", value)
 
 
 def parse(model: type[P], value: object) -> P:
@@ -222,7 +232,7 @@ def _check_depth(body: bytes, value: object) -> None:
 def _check_text(body: bytes, value: object) -> None:
     if b"\\ud" not in body.lower():
         return
-    layer = [value]
+    layer: list[object] = [[value]]
     while layer:
         names = [name for parent in layer if isinstance(parent, dict) for name in parent]
         layer = [child for parent in layer for child in _children(parent)]

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,39}")
 _ENDING: Final = ".tmpl"
+_TEMPLATES: Final = {False: "posted", True: "polled"}
 
 
-def write_connector(name: str, into: Path) -> list[Path]:
-    """Write ``into/name`` and return its files.
+def write_connector(name: str, into: Path, *, is_polled: bool = False) -> list[Path]:
+    """Write ``into/name`` and return its files; one that is polled posts nothing.
 
     Raises:
         InvalidRequest: not a name for a connector, or the folder is there already.
@@ -37,10 +38,16 @@ def write_connector(name: str, into: Path) -> list[Path]:
     if folder.exists():
         msg = f"{folder} is there already."
         raise InvalidRequest(msg)
-    words = {"name": name, "header": name.replace("_", "-"), "title": name.replace("_", "-").title()}
-    template = resources.files("synchub.connector_kit").joinpath("template")
+    words = {
+        "name": name,
+        "header": name.replace("_", "-"),
+        "title": name.replace("_", "-").title(),
+        "title_case": name.replace("_", " ").title().replace(" ", ""),
+    }
+    template = resources.files("synchub.connector_kit").joinpath("template", _TEMPLATES[is_polled])
     written = [_write(folder / place, text, words) for place, text in _texts(template, "")]
-    sign_recordings(folder)
+    if not is_polled:
+        sign_recordings(folder)
     return written
 
 

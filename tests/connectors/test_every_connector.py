@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from synchub.connector_kit.discovery import connector_folders, discover
 from synchub.connector_kit.manifest import load_manifest
-from synchub.connector_kit.testing import CHECKS, CLIENT_CHECKS, Subject, load_subject
+from synchub.connector_kit.testing import CHECKS, CLIENT_CHECKS, PAGE_CHECKS, Subject, load_subject
 from synchub.connector_kit.testing.delivery_checks import damage
 from synchub.errors import PayloadRefused
 
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from synchub.connector_kit.testing import Check
 
 FOLDERS = connector_folders()
-WITH_CLIENT = [name for name, path in FOLDERS.items() if load_manifest(path / "manifest.toml").client]
+MANIFESTS = {name: load_manifest(path / "manifest.toml") for name, path in FOLDERS.items()}
+RECEIVING = [name for name, one in MANIFESTS.items() if one.topics]
+CALLING = [name for name, one in MANIFESTS.items() if one.limits]
+POLLED = [name for name, one in MANIFESTS.items() if one.polling]
 
 
 @cache
@@ -34,7 +37,7 @@ def name_of(check: object) -> str:
 
 
 def test_connectors_are_found() -> None:
-    assert set(discover()) == set(FOLDERS) >= {"shiphero", "shopify", "standard"}
+    assert set(discover()) == set(FOLDERS) >= {"http_json", "shiphero", "shopify", "standard"}
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -43,13 +46,19 @@ def test_a_connector_keeps_the_contract(name: str, check: Check) -> None:
     check(subject_of(name))
 
 
-@pytest.mark.parametrize("name", WITH_CLIENT)
+@pytest.mark.parametrize("name", CALLING)
 @pytest.mark.parametrize("check", CLIENT_CHECKS, ids=name_of)
 def test_a_client_fails_as_the_contract_says(name: str, check: Check) -> None:
     check(subject_of(name))
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("name", POLLED)
+@pytest.mark.parametrize("check", PAGE_CHECKS, ids=name_of)
+def test_a_client_reads_pages_as_the_contract_says(name: str, check: Check) -> None:
+    check(subject_of(name))
+
+
+@pytest.mark.parametrize("name", RECEIVING)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_mutated_recording_is_read_or_refused(name: str, data: st.DataObject) -> None:

@@ -28,6 +28,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
         del sys.modules[module]
 
 
+@pytest.fixture
+def polled(folder: Path, tmp_path: Path) -> Path:
+    """The same for a platform that posts nothing."""
+    name = folder.name + "_p"
+    write_connector(name, tmp_path, is_polled=True)
+    return tmp_path / name
+
+
 def fill_in(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
@@ -147,3 +155,71 @@ def test_signing_changes_only_what_a_changed_body_needs(folder: Path) -> None:
     assert sign_recordings(folder) == 0
     replace_in(folder / "fixtures" / "stock__updated__level.json", '"available":7', '"available":8')
     assert sign_recordings(folder) == 1
+
+
+def test_a_new_polled_folder_that_is_filled_in_keeps_the_contract(polled: Path) -> None:
+    to_fill_in, _ = shortcomings(polled)
+    assert to_fill_in.startswith("Fill in what is asked for in README.md:3, ")
+    assert "page__last.headers.json:2" in to_fill_in
+    fill_in(polled)
+    assert shortcomings(polled) == []
+
+
+def test_the_suite_notices_a_cursor_that_goes_back(polled: Path) -> None:
+    fill_in(polled)
+    replace_in(polled / "client.py", "if reached <= (since_us, after_id):", "if reached is None:")
+    assert any("come again, leads back" in text for text in shortcomings(polled))
+
+
+def test_the_suite_notices_a_page_that_reads_bad_rows_as_nothing(polled: Path) -> None:
+    fill_in(polled)
+    replace_in(polled / "mapping.py", "if known else None", "if known else 0")
+    assert any("instead of Level(" in text for text in shortcomings(polled))
+
+
+def test_the_suite_notices_a_failure_that_is_taken_for_an_empty_page(polled: Path) -> None:
+    fill_in(polled)
+    replace_in(
+        polled / "client.py",
+        "            raise UpstreamFailed(msg) from problem",
+        "            del msg, problem\n            return Answer(levels=(), has_more=False), ()",
+    )
+    findings = shortcomings(polled)
+    assert any("instead of failing" in text for text in findings)
+    assert any("is read as if it were whole" in text for text in findings)
+
+
+def test_the_suite_notices_a_foreign_cursor_that_is_believed(polled: Path) -> None:
+    fill_in(polled)
+    replace_in(
+        polled / "client.py", "        since_us, after_id = -1, -1", "        since_us, after_id = 0, 0"
+    )
+    assert any("instead of CursorRefused" in text for text in shortcomings(polled))
+
+
+def test_the_suite_notices_a_quota_that_breaks_on_odd_headers(polled: Path) -> None:
+    fill_in(polled)
+    replace_in(polled / "quota.py", "[0-9]{1,9}", ".*")
+    assert any("read_quota raises ValueError" in text for text in shortcomings(polled))
+
+
+def test_the_suite_notices_polling_without_recorded_pages(polled: Path) -> None:
+    fill_in(polled)
+    for path in (polled / "fixtures").glob("page__*"):
+        path.unlink()
+    assert any("needs recorded pages" in text for text in shortcomings(polled))
+
+
+def test_the_suite_notices_an_answer_that_follows_none(polled: Path) -> None:
+    fill_in(polled)
+    (polled / "fixtures" / "page__last.3.json").write_text("{}")
+    assert "page__last.3.json follows no recorded answer." in shortcomings(polled)
+
+
+def test_the_suite_notices_a_quality_that_is_not_earned(folder: Path, polled: Path) -> None:
+    fill_in(folder)
+    fill_in(polled)
+    replace_in(folder / "manifest.toml", 'quality = "bronze"', 'quality = "silver"')
+    replace_in(polled / "manifest.toml", 'quality = "silver"', 'quality = "gold"')
+    assert any("quality silver needs [polling]" in text for text in shortcomings(folder))
+    assert any("gold needs write-back" in text for text in shortcomings(polled))

@@ -13,6 +13,9 @@ list of events, each ``{"kind": "level", …}`` with the fields of that class in
 ``events.py`` (those left out have their default; a version is ``{"scale", "number",
 "resolution"}``), or ``{"refused": "part of the sentence"}``.
 
+A page of a platform that is polled is recorded as ``page__CASE.json``, ``page__CASE.headers.json``
+and ``page__CASE.expected.json``; ``docs/adding-a-connector.md`` describes them.
+
 ``fixtures/secrets.json`` holds what all recordings share; none of it is a real secret::
 
     {"secrets": ["the one that signed", "another active one"],
@@ -29,15 +32,25 @@ synchub.connector_kit.testing sign FOLDER`` write the signature headers;
 
 from __future__ import annotations
 
-from synchub.connector_kit.testing.subject import Shortcoming, Subject, load_subject
-from synchub.connector_kit.testing.suite import CHECKS, CLIENT_CHECKS, Check, shortcomings
+from synchub.connector_kit.testing.files import Shortcoming
+from synchub.connector_kit.testing.subject import Subject, load_subject
+from synchub.connector_kit.testing.suite import (
+    CHECKS,
+    CLIENT_CHECKS,
+    PAGE_CHECKS,
+    Check,
+    checks_for,
+    shortcomings,
+)
 
 __all__ = [
     "CHECKS",
     "CLIENT_CHECKS",
+    "PAGE_CHECKS",
     "Check",
     "Shortcoming",
     "Subject",
+    "checks_for",
     "load_subject",
     "shortcomings",
 ]

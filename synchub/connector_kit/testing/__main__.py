@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from synchub.connector_kit.testing.files import Shortcoming
 from synchub.connector_kit.testing.signing import sign_recordings
-from synchub.connector_kit.testing.subject import Shortcoming
 from synchub.connector_kit.testing.suite import shortcomings
 
 

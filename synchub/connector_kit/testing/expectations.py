@@ -12,6 +12,7 @@ from synchub.connector_kit.events import (
     Catalogue,
     CatalogueStatus,
     Delta,
+    Heartbeat,
     Incoming,
     Level,
     LevelStatus,
@@ -22,7 +23,7 @@ from synchub.connector_kit.events import (
     Tickle,
     Version,
 )
-from synchub.connector_kit.testing.subject import Shortcoming
+from synchub.connector_kit.testing.files import Shortcoming
 
 KINDS: Final[Mapping[str, type[Any]]] = {
     "level": Level,
@@ -31,6 +32,7 @@ KINDS: Final[Mapping[str, type[Any]]] = {
     "order_line": OrderLine,
     "ack": Ack,
     "catalogue": Catalogue,
+    "heartbeat": Heartbeat,
 }
 
 _STATUSES: Final[Mapping[str, type[Enum]]] = {

@@ -6,13 +6,24 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from synchub.connector_kit.testing.expectations import event_from
-from synchub.connector_kit.testing.subject import EXPECTED, FILL_IN, HEADERS, demand, recorded_bodies
+from synchub.connector_kit.testing.files import (
+    EXPECTED,
+    FILL_IN,
+    HEADERS,
+    demand,
+    further_bodies,
+    page_bodies,
+    recorded_bodies,
+)
 
 if TYPE_CHECKING:
-    from synchub.connector_kit.testing.subject import Subject
+    from synchub.connector_kit.testing.pages import PageRecording
+    from synchub.connector_kit.testing.subject import Recording, Subject
 
 README_HEADINGS: Final = ("Set up", "Permissions", "What the numbers mean", "Limits", "Removal")
-FILES: Final = ("manifest.toml", "__init__.py", "signature.py", "payloads.py", "mapping.py", "README.md")
+FILES: Final = ("manifest.toml", "__init__.py", "mapping.py", "README.md")
+FILES_OF_A_RECEIVER: Final = ("signature.py", "payloads.py")
+FILES_OF_A_CALLER: Final = ("client.py", "emulator.py")
 
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 
@@ -31,8 +42,9 @@ def everything_is_filled_in(subject: Subject) -> None:
 
 def the_folder_is_complete(subject: Subject) -> None:
     """Every file of the contract is there, an emulator too where there is a client to try."""
-    needed = FILES if subject.connector.client is None else (*FILES, "client.py", "emulator.py")
-    for name in needed:
+    received = FILES_OF_A_RECEIVER if subject.connector.manifest.topics else ()
+    called = FILES_OF_A_CALLER if subject.connector.client else ()
+    for name in (*FILES, *received, *called):
         demand((subject.folder / name).is_file(), f"{name} is missing.")
 
 
@@ -65,7 +77,8 @@ def every_topic_is_recorded(subject: Subject) -> None:
 
 def every_recording_names_its_document(subject: Subject) -> None:
     """Each recording says which public document its shape comes from."""
-    for recording in subject.recordings:
+    recordings: list[Recording | PageRecording] = [*subject.recordings, *subject.pages]
+    for recording in recordings:
         demand(
             recording.document.strip(),
             f'{recording.name}{HEADERS} needs "_document": the public document its shape comes from.',
@@ -74,10 +87,14 @@ def every_recording_names_its_document(subject: Subject) -> None:
 
 def no_file_is_left_over(subject: Subject) -> None:
     """No headers or expectation without its body."""
-    bodies = {path.name.removesuffix(".json") for path in recorded_bodies(subject.folder)}
+    pages = page_bodies(subject.folder)
+    answers = [further for page in pages for further in further_bodies(page)]
+    bodies = {path.name.removesuffix(".json") for path in (*recorded_bodies(subject.folder), *pages)}
     for ending in (HEADERS, EXPECTED):
         for path in (subject.folder / "fixtures").glob(f"*{ending}"):
             demand(path.name.removesuffix(ending) in bodies, f"{path.name} belongs to no recorded body.")
+    for path in (subject.folder / "fixtures").glob("page__*.[0-9]*.json"):
+        demand(path in answers, f"{path.name} follows no recorded answer.")
 
 
 def expectations_are_events(subject: Subject) -> None:
@@ -91,7 +108,12 @@ def expectations_are_events(subject: Subject) -> None:
 
 
 def the_quality_is_earned(subject: Subject) -> None:
-    """Bronze receives; silver and gold also have a client."""
+    """Bronze receives or is polled; silver is also polled, and its subscriptions are looked after."""
     manifest = subject.connector.manifest
-    earned = manifest.quality == "bronze" or subject.connector.client is not None
-    demand(earned, f"manifest.toml: quality {manifest.quality} needs a client; without one it is bronze.")
+    if manifest.quality == "bronze":
+        demand(manifest.topics or manifest.polling, "manifest.toml: bronze needs topics or [polling].")
+        return
+    guarded = manifest.subscription.check or not manifest.topics
+    earned = manifest.polling is not None and guarded
+    demand(earned, f"manifest.toml: quality {manifest.quality} needs [polling] and a subscription's check.")
+    demand(manifest.quality == "silver", "manifest.toml: gold needs write-back, which no connector can yet.")

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from synchub.connector_kit.signatures import sign_hmac_sha256_base64, sign_standard_webhooks
-from synchub.connector_kit.testing.subject import HEADERS, SECRETS, beside, demand, recorded_bodies
+from synchub.connector_kit.testing.files import HEADERS, SECRETS, beside, demand, recorded_bodies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

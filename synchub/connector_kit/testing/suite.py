@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from synchub.connector_kit.testing import client_checks, delivery_checks, folder_checks
-from synchub.connector_kit.testing.subject import Shortcoming, Subject, load_subject
+from synchub.connector_kit.testing import client_checks, delivery_checks, folder_checks, page_checks
+from synchub.connector_kit.testing.files import Shortcoming
+from synchub.connector_kit.testing.subject import Subject, load_subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,8 +46,23 @@ CLIENT_CHECKS: Final[tuple[Check, ...]] = (
     client_checks.platform_failures_are_failures,
     client_checks.unreadable_answers_are_failures,
     client_checks.nothing_asked_is_nothing_called,
+    client_checks.what_is_left_is_read_or_not,
 )
-"""For connectors whose manifest has a ``[client]``."""
+"""For connectors that call their platform."""
+
+PAGE_CHECKS: Final[tuple[Check, ...]] = (
+    page_checks.pages_are_recorded,
+    page_checks.pages_give_what_was_expected,
+    page_checks.pages_ask_for_what_they_should,
+    page_checks.pages_keep_their_measure,
+    page_checks.the_same_page_twice_is_the_same,
+    page_checks.other_facts_have_other_keys,
+    page_checks.cursors_only_go_forward,
+    page_checks.foreign_cursors_are_refused,
+    page_checks.polling_can_begin_at_a_time,
+    page_checks.damaged_pages_are_failures_or_read,
+)
+"""For connectors whose manifest has ``[polling]``."""
 
 
 def shortcomings(folder: Path) -> list[str]:
@@ -55,8 +71,14 @@ def shortcomings(folder: Path) -> list[str]:
         subject = load_subject(folder)
     except Shortcoming as found:
         return [str(found)]
-    checks = CHECKS if subject.connector.client is None else (*CHECKS, *CLIENT_CHECKS)
-    return [sentence for check in checks if (sentence := _finding(check, subject))]
+    return [sentence for check in checks_for(subject) if (sentence := _finding(check, subject))]
+
+
+def checks_for(subject: Subject) -> tuple[Check, ...]:
+    """Return the checks that concern a connector, by what its manifest offers."""
+    called = CLIENT_CHECKS if subject.connector.client else ()
+    polled = PAGE_CHECKS if subject.connector.pages_client else ()
+    return (*CHECKS, *called, *polled)
 
 
 def _finding(check: Check, subject: Subject) -> str:
