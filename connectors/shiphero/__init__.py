@@ -2,6 +2,7 @@
 
 from connectors.shiphero.client import Client
 from connectors.shiphero.mapping import normalize
+from connectors.shiphero.quota import read_quota
 from connectors.shiphero.signature import verify
 
-__all__ = ["Client", "normalize", "verify"]
+__all__ = ["Client", "normalize", "read_quota", "verify"]

@@ -97,16 +97,31 @@ class WarehouseProduct(Payload):
     """One SKU in one warehouse, as GraphQL reports it."""
 
     sku: object
+    account_id: object = None
+    """The merchant, where one token sees several."""
     on_hand: object
     allocated: object
     reserve_inventory: object
+    updated_at: object = None
     warehouse: Warehouse
 
 
-class Edge(Payload):
-    """GraphQL's wrapping of one row."""
+class Hook(Payload):
+    """A registered webhook; its secret is shown by ``webhook_create`` only."""
 
-    node: WarehouseProduct
+    id: str
+    name: str | None = None
+    shop_name: str | None = None
+    url: str | None = None
+    enabled: bool | None = None
+    health: str | None = None
+    shared_signature_secret: str | None = Field(default=None, repr=False)
+
+
+class Edge(Payload):
+    """GraphQL's wrapping of one row, which is read by itself: one bad row spoils no others."""
+
+    node: object
 
 
 class PageInfo(Payload):
@@ -124,9 +139,30 @@ class Page(Payload):
 
 
 class Listing(Payload):
-    """The answer to one ``warehouse_products``."""
+    """The answer to one ``warehouse_products`` or ``webhooks``."""
 
+    request_id: str = ""
     data: Page
+
+
+class HookChanged(Payload):
+    """The answer to ``webhook_create`` and ``webhook_enable``."""
+
+    webhook: Hook
+
+
+class Renewed(Payload):
+    """The answer to ``/auth/refresh``."""
+
+    access_token: str = Field(min_length=1, repr=False)
+
+
+class UserQuota(Payload):
+    """The credits of the account, which all its integrations share."""
+
+    credits_remaining: int
+    max_available: int | None = None
+    increment_rate: int | None = None
 
 
 class Extensions(Payload):
@@ -134,17 +170,19 @@ class Extensions(Payload):
 
     code: object = None
     time_remaining: object = None
+    remaining_credits: object = None
 
 
 class Problem(Extensions):
     """One entry of GraphQL's ``errors``; ShipHero adds its own fields beside the message."""
 
     message: str = ""
+    field: object = None
     extensions: Extensions | None = None
 
 
 class Answer(Payload):
-    """A whole GraphQL answer, by the alias of each listing; an alias that failed is null."""
+    """A whole GraphQL answer, by the alias of each field; one that failed is null."""
 
-    data: dict[str, Listing | None] | None = None
+    data: dict[str, object] | None = None
     errors: Rows[Problem] = ()

@@ -57,6 +57,58 @@ def order_body(order: Order, ids: OrderIds) -> dict[str, Any]:
     }
 
 
+def order_node(order: Order, ids: OrderIds) -> dict[str, Any]:
+    """Return the order as GraphQL shows it; ``lines`` and ``refunds`` are whole, to be cut into pages."""
+    noted = [{"key": RESERVATION, "value": order.reference}] if order.reference else []
+    line = {
+        "id": global_id("LineItem", str(ids.line)),
+        "quantity": order.ordered,
+        "variant": {"id": global_id("ProductVariant", str(ids.variant))},
+        "customAttributes": [],
+    }
+    return {
+        "id": global_id("Order", str(ids.order)),
+        "test": False,
+        "createdAt": utc_time(order.placed_at_us),
+        "updatedAt": utc_time(order.changed_at_us),
+        "processedAt": utc_time(order.placed_at_us),
+        "cancelledAt": None if order.quantity else utc_time(order.changed_at_us),
+        "sourceName": POINT_OF_SALE if order.is_located else "web",
+        "tags": [],
+        "retailLocation": {"id": global_id("Location", str(ids.location))} if order.is_located else None,
+        "customAttributes": noted,
+        "lines": [line],
+        "refunds": [_refund_node(order, ids, place) for place in range(len(order.cancellations))],
+    }
+
+
+def _refund_node(order: Order, ids: OrderIds, place: int) -> dict[str, Any]:
+    line = {"id": global_id("LineItem", str(ids.line))}
+    units = {"quantity": order.cancellations[place][0], "restockType": "CANCEL", "lineItem": line}
+    # Two digits more than its order's, so that it can be found again.
+    return {"id": global_id("Refund", f"{ids.order}{place:02d}"), "lines": [units]}
+
+
+def item_body(
+    item: str, sku: str, at_us: int, *, tracked: bool = True, code: str | None = None
+) -> dict[str, Any]:
+    """Return an inventory item as its webhooks tell it."""
+    return {
+        "id": int(item),
+        "sku": sku,
+        "created_at": shop_time(at_us),
+        "updated_at": shop_time(at_us),
+        "requires_shipping": True,
+        "cost": None,
+        "country_code_of_origin": None,
+        "province_code_of_origin": None,
+        "harmonized_system_code": code,
+        "tracked": tracked,
+        "country_harmonized_system_codes": [],
+        "admin_graphql_api_id": global_id("InventoryItem", item),
+    }
+
+
 def refund_body(order: Order, ids: OrderIds, place: int) -> dict[str, Any]:
     """Return the refund that one cancellation of units is kept as."""
     units, at_us = order.cancellations[place]
@@ -74,6 +126,11 @@ def refund_body(order: Order, ids: OrderIds, place: int) -> dict[str, Any]:
         "refund_line_items": [row],
         "transactions": [],
     }
+
+
+def utc_time(at_us: int) -> str:
+    """Return a time as GraphQL writes it: to the second, in UTC."""
+    return datetime.fromtimestamp(at_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def shop_time(at_us: int) -> str:

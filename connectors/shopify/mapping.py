@@ -22,6 +22,7 @@ from connectors.shopify.signature import triggered_at_us
 from synchub.connector_kit.events import (
     Catalogue,
     CatalogueStatus,
+    Heartbeat,
     Level,
     LevelStatus,
     Scale,
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from synchub.connector_kit.events import StockEvent
 
 SECOND_US: Final = 1_000_000
+
+CANARY_SKU: Final = "SYNCHUB-CANARY"
+"""The product that is there only to be touched, so that the platform sends something."""
 
 
 def normalize(topic: str, delivery: Delivery) -> tuple[StockEvent, ...]:
@@ -77,6 +81,11 @@ def sku_of(written: str | None) -> str | None:
     """
     text = (written or "").strip()
     return identifier(text, "sku") if text else None
+
+
+def is_canary(sku: str | None) -> bool:
+    """Whether this SKU is that of the product which only proves that deliveries arrive."""
+    return (sku or "").strip() == CANARY_SKU
 
 
 def group_of(product: str) -> str:
@@ -133,6 +142,8 @@ def _version_of_triggering(delivery: Delivery) -> Version | None:
 def _created(content: Mapping[str, object], _delivery: Delivery) -> tuple[StockEvent, ...]:
     # The levels of a tracked item follow as deliveries of their own; an untracked one has none.
     body = parse(ItemBody, content)
+    if is_canary(body.sku):
+        return ()
     return (_item(body),) if body.tracked else (_item(body), Tickle(item=str(body.id)))
 
 
@@ -140,6 +151,8 @@ def _updated(content: Mapping[str, object], _delivery: Delivery) -> tuple[StockE
     # The body does not say what changed. When tracking was switched on or off, no
     # level known so far means what it meant, so the levels are always read again.
     body = parse(ItemBody, content)
+    if is_canary(body.sku):
+        return (Heartbeat(),)
     return (_item(body), Tickle(item=str(body.id)))
 
 

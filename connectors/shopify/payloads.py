@@ -151,13 +151,18 @@ class NamedQuantity(Payload):
     quantity: int
 
 
-class LevelNode(Payload):
-    """One item at one location."""
+class LevelFacts(Payload):
+    """What is true of one item at one location."""
 
-    location: NodeId
     is_active: bool = Field(alias="isActive")
     updated_at: str = Field(alias="updatedAt")
     quantities: Rows[NamedQuantity]
+
+
+class LevelNode(LevelFacts):
+    """A level as its item shows it."""
+
+    location: NodeId
 
 
 class PageInfo(Payload):
@@ -174,13 +179,18 @@ class LevelConnection(Payload):
     page_info: PageInfo = Field(alias="pageInfo")
 
 
-class ItemNode(Payload):
-    """An inventory item with the first page of its levels."""
+class ItemHead(Payload):
+    """An inventory item and what is sold from it."""
 
     id: str
     sku: str | None
     tracked: bool
     variants: Variants | None
+
+
+class ItemNode(ItemHead):
+    """An inventory item with the first page of its levels."""
+
     levels: LevelConnection = Field(alias="inventoryLevels")
 
 

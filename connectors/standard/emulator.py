@@ -1,4 +1,4 @@
-"""A system that posts signed JSON: every level at the start, then one for every change.
+"""A system that posts signed JSON: every level at the start, then one for every change, and signs of life.
 
 It acknowledges its own orders: its levels contain them, and nothing but an acknowledgement
 says so where the hub is told of orders and levels by the same account.
@@ -70,8 +70,16 @@ class StandardEmulator(Emulator):
         data = {"sequence": self._first_number + self.next_number(), "orders": [state], "acks": acks}
         return self._deliver(order.item, data, order.changed_at_us)
 
-    def _deliver(self, item: str, data: dict[str, object], at_us: int) -> Outgoing:
-        body = orjson.dumps({"type": "stock.changed", "timestamp": _rfc3339(at_us), "data": data})
+    def heartbeat_deliveries(self) -> list[Outgoing]:
+        """Say that it is there, and when it will say so again."""
+        every_s = self.options.heartbeat_s
+        data: dict[str, object] = {"every_s": int(every_s) if every_s.is_integer() else every_s}
+        return [self._deliver("", data, time.time_ns() // 1000, kind="stock.heartbeat")]
+
+    def _deliver(
+        self, item: str, data: dict[str, object], at_us: int, *, kind: str = "stock.changed"
+    ) -> Outgoing:
+        body = orjson.dumps({"type": kind, "timestamp": _rfc3339(at_us), "data": data})
         headers = sign_standard_webhooks(
             body,
             self.options.credentials["signing_secret"],

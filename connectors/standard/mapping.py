@@ -9,14 +9,16 @@ told from a newer one.
 from __future__ import annotations
 
 from collections import Counter
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from connectors.standard.payloads import Body, Data
+from connectors.standard.payloads import BeatBody, Body, Data
 from synchub.connector_kit.events import (
     Ack,
     Catalogue,
     CatalogueStatus,
     Delta,
+    Heartbeat,
     Incoming,
     Level,
     LevelStatus,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from synchub.connector_kit.delivery import Delivery
 
 TOPIC: Final = "stock.changed"
+HEARTBEAT: Final = "stock.heartbeat"
+EVERY_S_MAX: Final = 86_400
 SELLABLE: Final = "sellable"
 
 REFERENCES_MAX: Final = 16
@@ -50,7 +54,7 @@ REFERENCES_MAX: Final = 16
 
 
 def normalize(topic: str, delivery: Delivery) -> tuple[StockEvent, ...]:
-    """Return the events of all rows: levels and deltas, orders, acknowledgements, catalogue.
+    """Return the events of all rows (levels, deltas, orders, acknowledgements, catalogue), or a sign of life.
 
     Rows in another state than ``sellable`` say nothing about what can be sold and
     give no event.
@@ -58,8 +62,10 @@ def normalize(topic: str, delivery: Delivery) -> tuple[StockEvent, ...]:
     Raises:
         PayloadRefused: another topic, or a row that is not of the documented form.
     """
+    if topic == HEARTBEAT:
+        return (_heartbeat(parse(BeatBody, read_json(delivery.body))),)
     if topic != TOPIC:
-        msg = f"This connector reads {TOPIC} only."
+        msg = f"This connector reads {TOPIC} and {HEARTBEAT} only."
         raise PayloadRefused(msg)
     body = parse(Body, read_json(delivery.body))
     version = _version_of(body.data)
@@ -177,6 +183,17 @@ def _catalogue(row: Item) -> Catalogue:
             for arrival in incoming
         ),
     )
+
+
+def _heartbeat(body: BeatBody) -> Heartbeat:
+    every_s = body.data.every_s
+    if every_s is None:
+        return Heartbeat()
+    is_number = isinstance(every_s, int | Decimal) and not isinstance(every_s, bool)
+    if not is_number or not Decimal("0.1") <= Decimal(str(every_s)) <= EVERY_S_MAX:
+        msg = f"every_s is a number of seconds between 0.1 and {EVERY_S_MAX}."
+        raise PayloadRefused(msg)
+    return Heartbeat(every_ms=int(Decimal(str(every_s)) * 1000))
 
 
 def _version_of(data: Data) -> Version | None:

@@ -1,4 +1,4 @@
-"""The body of a ``stock.changed`` delivery: four kinds of rows, each of them optional."""
+"""The bodies: ``stock.changed`` with four kinds of optional rows, and ``stock.heartbeat``."""
 
 from __future__ import annotations
 
@@ -78,6 +78,19 @@ class Data(Payload):
     orders: Rows[Order] = ()
     acks: Rows[Acknowledged] = ()
     catalogue: Rows[Item] = ()
+
+
+class Beat(Payload):
+    """How soon the next sign of life follows."""
+
+    every_s: object = None
+
+
+class BeatBody(Payload):
+    """A sign of life; ``type`` is its topic."""
+
+    type: str
+    data: Beat = Beat()
 
 
 class Body(Payload):

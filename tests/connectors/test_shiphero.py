@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 
 import connectors.shiphero
 from connectors.shiphero import Client, normalize, verify
-from connectors.shiphero.client import MAX_PAGES
+from connectors.shiphero.levels import MAX_PAGES
 from synchub.connector_kit.contract import Access
 from synchub.connector_kit.delivery import Delivery
 from synchub.connector_kit.events import Level, LevelStatus, StockEvent, Tickle
@@ -276,7 +276,7 @@ async def test_a_sku_in_many_warehouses_is_read_page_by_page() -> None:
 
 
 async def test_pages_without_end_fail_instead_of_leaving_warehouses_out() -> None:
-    pages = [says({"data": {"l0": listing(node("A", page), cursor="more")}}) for page in range(MAX_PAGES)]
+    pages = [says({"data": {"l0": listing(node("A", page), cursor=f"c{page}")}}) for page in range(MAX_PAGES)]
     with pytest.raises(UpstreamFailed):
         await ShipHero(pages).fetch("A")
 
@@ -359,6 +359,30 @@ async def test_an_account_without_token_is_refused_before_any_request() -> None:
 async def test_one_sku_twice_in_one_warehouse_is_refused_because_a_3pl_token_mixes_merchants() -> None:
     with pytest.raises(UpstreamRefused, match="customer_account_id"):
         await fetch("A", answer={"data": {"l0": listing(node(), node(on_hand=1))}})
+
+
+async def test_one_sku_of_two_merchants_is_refused_in_different_warehouses_too() -> None:
+    rows = (node(account_id="QWNjb3VudDox"), node(warehouse=76734, account_id="QWNjb3VudDoy"))
+    with pytest.raises(UpstreamRefused, match="customer_account_id"):
+        await fetch("A", answer={"data": {"l0": listing(*rows)}})
+
+
+async def test_a_problem_with_the_quota_is_no_problem_of_the_read() -> None:
+    trouble = {"message": "Missing required scope(s)", "field": "user_quota", "code": 7}
+    answer = {"data": {"l0": listing(node()), "user_quota": None}, "errors": [trouble]}
+    assert await fetch("A", answer=answer) == (known(3, sku="A"),)
+
+
+async def test_a_problem_with_the_quota_does_not_make_a_sku_unknown() -> None:
+    trouble = {"message": "Missing required scope(s)", "field": "user_quota", "code": 7}
+    with pytest.raises(UpstreamFailed):
+        await fetch("A", answer={"data": {"l0": None}, "errors": [trouble]})
+
+
+async def test_a_page_that_ends_where_it_began_fails() -> None:
+    pages = [says({"data": {"l0": listing(node("A", page), cursor="c")}}) for page in range(2)]
+    with pytest.raises(UpstreamFailed):
+        await ShipHero(pages).fetch("A")
 
 
 @pytest.mark.parametrize(

@@ -2,119 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
-import connectors.shiphero
-from connectors.shiphero import Client, normalize, verify
-from synchub.connector_kit.contract import Access
-from synchub.connector_kit.delivery import Delivery
-from synchub.connector_kit.events import Level, StockEvent, Tickle
-from synchub.connector_kit.http import AiohttpPlatformHttp
-from synchub.connector_kit.manifest import load_manifest
-from synchub.errors import SignatureRefused, UpstreamRefused, UpstreamThrottled
+from synchub.connector_kit.events import Level, Tickle
+from synchub.errors import UpstreamRefused, UpstreamThrottled
+from tests.support.shiphero import MANIFEST, WH1, WH2, Hub, emulator, levels_of
 from tests.support.wait import eventually
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
-SECRET: Final = "sh_emulated"
-TOKEN: Final = "sh_emulated_token"
 UPDATE: Final = "Inventory Update"
 CHANGE: Final = "Inventory Change"
-WH1: Final = "76733"
-WH2: Final = "76734"
-MANIFEST: Final = load_manifest(Path(connectors.shiphero.__file__).with_name("manifest.toml"))
-
-
-@dataclass
-class Hub:
-    """Receives as the hub would: what is not rightly signed gets a 401."""
-
-    answer: str = MANIFEST.answer.body
-    accepted: list[Delivery] = field(default_factory=list)
-    refused: int = 0
-
-    async def receive(self, request: web.Request) -> web.Response:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        sent = Delivery(account="wms", headers=headers, body=await request.read(), arrived_at_us=0)
-        try:
-            verify(sent, [SECRET], now_ms=0)
-        except SignatureRefused as refusal:
-            self.refused += 1
-            return web.Response(status=refusal.status)
-        self.accepted.append(sent)
-        return web.Response(text=self.answer, content_type="application/json")
-
-    def events(self) -> list[StockEvent]:
-        return [event for sent in self.accepted for event in normalize(MANIFEST.topic_of(sent), sent)]
-
-
-@dataclass
-class Emulator:
-    """One emulator process and the hub it posts to."""
-
-    url: str
-    hub: Hub
-    session: aiohttp.ClientSession
-
-    def reader(self, token: str = TOKEN) -> Client:
-        given = {"access_token": token, "api_url": f"{self.url}/graphql"}
-        return Client(Access(http=AiohttpPlatformHttp(self.session), credentials=given))
-
-    async def post(self, path: str, **body: object) -> dict[str, Any]:
-        async with self.session.post(f"{self.url}/_emulator/{path}", json=body) as answer:
-            return dict(await answer.json())
-
-    async def truth(self) -> dict[str, Any]:
-        async with self.session.get(f"{self.url}/_emulator/truth") as answer:
-            return dict(await answer.json())
-
-
-@asynccontextmanager
-async def emulator(*arguments: str, hub: Hub | None = None) -> AsyncIterator[Emulator]:
-    hub = hub or Hub()
-    app = web.Application()
-    app.router.add_post("/hooks", hub.receive)
-    async with TestServer(app) as server, aiohttp.ClientSession(trust_env=False) as session:
-        process = await asyncio.create_subprocess_exec(
-            *(
-                sys.executable,
-                "-m",
-                "connectors.shiphero.emulator",
-                "--hook-url",
-                str(server.make_url("/hooks")),
-            ),
-            *("--credential", f"shared_signature_secret={SECRET}", "--credential", f"access_token={TOKEN}"),
-            *("--skus", "6", "--locations", "WH1,WH2", "--rate", "0", *arguments),
-            stdout=asyncio.subprocess.PIPE,
-            cwd=Path(__file__).parents[2],
-        )
-        try:
-            assert process.stdout is not None
-            port = json.loads(await process.stdout.readline())["port"]
-            yield Emulator(url=f"http://127.0.0.1:{port}", hub=hub, session=session)
-        finally:
-            process.terminate()
-            assert await process.wait() == 0
-
-
-def levels_of(events: Sequence[StockEvent]) -> dict[str, dict[str, int | None]]:
-    found: dict[str, dict[str, int | None]] = {}
-    for event in events:
-        if isinstance(event, Level):
-            found.setdefault(event.item, {})[event.location] = event.quantity
-    return found
 
 
 async def test_what_the_emulator_announces_and_what_it_lets_read_is_its_truth() -> None:
@@ -179,9 +77,11 @@ async def test_the_emulators_throttle_is_the_one_that_the_client_understands() -
 
 async def test_credits_are_held_back_before_a_read_and_only_what_was_read_is_charged() -> None:
     async with emulator("--paused") as shiphero:
-        levels = await shiphero.reader().fetch_levels([f"TEE-{number:04d}" for number in range(1, 301)])
+        names = [f"TEE-{number:04d}" for number in range(1, 200)]
+        levels = await shiphero.reader().fetch_levels(names[:150])
+        await shiphero.reader().fetch_levels(names[:170])  # Only if the first was charged by its 12 rows.
         with pytest.raises(UpstreamThrottled) as refused:
-            await shiphero.reader().fetch_levels([f"TEE-{number:04d}" for number in range(1, 400)])
+            await shiphero.reader().fetch_levels(names)
     assert len(levels) == 12
     assert refused.value.retry_after_s is not None
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from connectors.shopify.addresses import API_VERSION, endpoint, global_id, number_of
-from connectors.shopify.client import Client
-from synchub.connector_kit.contract import Access
 from synchub.connector_kit.events import (
     Catalogue,
     CatalogueStatus,
@@ -19,8 +16,8 @@ from synchub.connector_kit.events import (
     StockEvent,
     Version,
 )
-from synchub.connector_kit.http import HttpAnswer
 from synchub.errors import PayloadRefused, UpstreamFailed, UpstreamRefused, UpstreamThrottled
+from tests.support.shopify import ShopAnswers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,35 +26,6 @@ ITEM: Final = "271878346596884015"
 VARIANT: Final = "278032119674290015"
 PRODUCT: Final = "788032119674292922"
 UPDATED_US: Final = 1_767_341_045_000_000
-
-
-class ShopAnswers:
-    """A shop's API that gives the prepared answers in order and keeps what it was asked."""
-
-    def __init__(self, *answers: object) -> None:
-        self.answers = list(answers)
-        self.asked: list[dict[str, object]] = []
-        self.headers: dict[str, str] = {}
-        self.url = ""
-
-    async def send(
-        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: object = None
-    ) -> HttpAnswer:
-        assert method == "POST"
-        assert isinstance(json, dict)
-        self.url, self.headers = url, dict(headers or {})
-        self.asked.append(json["variables"])
-        answer = self.answers.pop(0)
-        body = answer if isinstance(answer, bytes) else _json(answer)
-        return HttpAnswer(status=200, headers={}, body=body)
-
-    def client(self, **credentials: str) -> Client:
-        known = {"shop_domain": "example.myshopify.com", "access_token": "shpat_secret"}
-        return Client(Access(http=self, credentials=known | credentials))
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value).encode()
 
 
 def level_node(location: int = 1, available: int | None = 7, *, active: bool = True) -> dict[str, object]:

@@ -3,113 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
-import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from connectors.shopify import Client, normalize, verify
 from connectors.shopify.addresses import API_VERSION
-from synchub.connector_kit.contract import Access
-from synchub.connector_kit.delivery import Delivery
 from synchub.connector_kit.events import Catalogue, Level, OrderLine, StockEvent
-from synchub.connector_kit.http import AiohttpPlatformHttp
-from synchub.errors import SignatureRefused, UpstreamFailed, UpstreamRefused, UpstreamThrottled
+from synchub.errors import UpstreamFailed, UpstreamRefused, UpstreamThrottled
+from tests.support.shopify import FIRST_ITEM, TOKEN, client, emulator, receiver, set_level
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-SECRET: Final = "shpss_emulated"
-TOKEN: Final = "shpat_emulated"
-FIRST_ITEM: Final = "271878346596884001"
-PATIENCE_S: Final = 20
-
-
-class Receiver:
-    """A hub that verifies and reads what it is sent and keeps the events."""
-
-    def __init__(self) -> None:
-        self.events: list[StockEvent] = []
-        self.refused = 0
-        self.url = ""
-        self._arrived = asyncio.Condition()
-
-    async def receive(self, request: web.Request) -> web.Response:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        now_us = time.time_ns() // 1000
-        sent = Delivery(account="shop", headers=headers, body=await request.read(), arrived_at_us=now_us)
-        try:
-            verify(sent, [SECRET], now_ms=now_us // 1000)
-        except SignatureRefused:
-            self.refused += 1
-            return web.Response(status=401)
-        topic = headers.get("x-shopify-topic") or headers["shopify-topic"]
-        async with self._arrived:
-            self.events += normalize(topic, sent)
-            self._arrived.notify_all()
-        return web.Response()
-
-    async def has(self, count: int) -> None:
-        """Wait until so many events have arrived."""
-        async with asyncio.timeout(PATIENCE_S), self._arrived:
-            await self._arrived.wait_for(lambda: len(self.events) >= count)
-
-
-@asynccontextmanager
-async def receiver() -> AsyncIterator[Receiver]:
-    hub = Receiver()
-    app = web.Application()
-    app.router.add_post("/hook", hub.receive)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        hub.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
-        yield hub
-    finally:
-        await runner.cleanup()
-
-
-@asynccontextmanager
-async def emulator(hook_url: str, *options: str) -> AsyncIterator[str]:
-    """Run the emulator as a process; gives its address."""
-    credentials = [f"--credential=client_secret={SECRET}", f"--credential=access_token={TOKEN}"]
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "connectors.shopify.emulator", "--hook-url", hook_url, "--rate", "0"),
-        *credentials,
-        *options,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            first_line = await process.stdout.readline()
-        yield f"http://127.0.0.1:{json.loads(first_line)['port']}"
-    finally:
-        process.terminate()
-        async with asyncio.timeout(PATIENCE_S):
-            assert await process.wait() == 0
-
-
-@asynccontextmanager
-async def client(shop_domain: str, token: str = TOKEN) -> AsyncIterator[Client]:
-    async with aiohttp.ClientSession(trust_env=False) as session:
-        credentials = {"shop_domain": shop_domain, "access_token": token}
-        yield Client(Access(http=AiohttpPlatformHttp(session), credentials=credentials))
-
-
-async def set_level(shop: str, sku: str, location: str, quantity: int) -> int:
-    wish = {"sku": sku, "location": location, "quantity": quantity}
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(f"{shop}/_emulator/change", json=wish) as answer,
-    ):
-        return int((await answer.json())["status"])
 
 
 def levels(events: list[StockEvent] | tuple[StockEvent, ...]) -> dict[tuple[str, str], int | None]:

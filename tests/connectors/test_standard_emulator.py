@@ -20,7 +20,7 @@ from connectors.standard.emulator import StandardEmulator
 from synchub.connector_kit.delivery import Delivery
 from synchub.connector_kit.emulated_faults import FaultKind, FaultWindow, parse_fault
 from synchub.connector_kit.emulation import Options, demo_sku
-from synchub.connector_kit.events import Level
+from synchub.connector_kit.events import Heartbeat, Level, StockEvent
 from synchub.errors import InvalidRequest, SignatureRefused
 from tests.support.wait import eventually
 
@@ -237,3 +237,31 @@ def test_a_missing_credential_is_a_usage_error() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "signing_secret" in done.stderr
+
+
+async def test_signs_of_life_come_by_themselves_and_stop_with_the_deliveries() -> None:
+    seen: list[StockEvent] = []
+
+    async def receive(request: web.Request) -> web.Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        body = await request.read()
+        arrived = Delivery(account="acc_1", headers=headers, body=body, arrived_at_us=time.time_ns() // 1000)
+        verify(arrived, [SECRET], now_ms=time.time_ns() // 1_000_000)
+        seen.extend(normalize(json.loads(body)["type"], arrived))
+        return web.Response(status=202)
+
+    app = web.Application()
+    app.router.add_post("/hooks/shop", receive)
+    async with TestServer(app) as server:
+        options = Options(
+            hook_url=str(server.make_url("/hooks/shop")),
+            credentials={"signing_secret": SECRET},
+            heartbeat_s=0.1,
+            paused=True,
+        )
+        emulator = StandardEmulator(options)
+        async with TestClient(TestServer(emulator.app())):
+            await eventually(lambda: len(seen) >= 3, what="three signs of life")
+            assert set(seen) == {Heartbeat(every_ms=100)}
+            emulator.sender.is_subscribed = False
+            await eventually(lambda: emulator.sender.counts["withheld"] >= 2, what="signs that are withheld")
