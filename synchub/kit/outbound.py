@@ -72,9 +72,10 @@ def guarded_session(
     *,
     allowed: tuple[Network, ...],
     connections_max: int,
+    unpacks: bool = False,
     resolver: AbstractResolver | None = None,
 ) -> aiohttp.ClientSession:
-    """Build a session that follows no proxy of the environment, keeps no cookie and unpacks nothing.
+    """Build a session that follows no proxy of the environment, keeps no cookie and unpacks only if told.
 
     A request of it is still to be sent with ``allow_redirects=False`` and a time-out. A forbidden address
     shows as ``aiohttp.ClientConnectorError`` whose ``os_error`` is :class:`AddressRefused`.
@@ -83,7 +84,7 @@ def guarded_session(
     return aiohttp.ClientSession(
         connector=connector,
         trust_env=False,
-        auto_decompress=False,
+        auto_decompress=unpacks,
         cookie_jar=aiohttp.DummyCookieJar(),
     )
 

@@ -1,4 +1,4 @@
-"""The breaker does what Resilience4j's count-based one does."""
+"""The breaker does what Resilience4j's two do: one looks back on calls, the other one on time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from synchub.kit.breaker import Breaker, Limits, State
 
 LIMITS = Limits(window=10, calls_min=4, slow_ms=1000, open_ms=100, trials=2)
+TIMED = Limits(window_ms=1000, calls_min=4, slow_ms=1000, open_ms=100, trials=2)
 
 
 def fed(*results: bool, limits: Limits = LIMITS) -> Breaker:
@@ -111,3 +112,83 @@ def test_the_share_of_failures_is_what_counts(percent: int) -> None:
     below = [True] * (percent - 1) + [False] * (101 - percent)
     assert fed(*below, limits=limits).state(0) is State.CLOSED
     assert fed(*[True] * percent, *[False] * (100 - percent), limits=limits).state(0) is State.OPEN
+
+
+class TestLookingBackOnTime:
+    def test_what_was_longer_ago_counts_for_nothing(self) -> None:
+        for gap, state in ((900, State.OPEN), (1100, State.CLOSED)):
+            breaker = fed(True, True, True, limits=TIMED)
+            breaker.record(gap, has_failed=True)
+            assert breaker.state(gap) is state
+
+    def test_however_many_calls_there_were_in_the_time_all_count(self) -> None:
+        breaker = fed(*[False] * 500, limits=TIMED)
+        for _ in range(499):
+            breaker.record(500, has_failed=True)
+        assert breaker.state(500) is State.CLOSED
+        breaker.record(500, has_failed=True)
+        assert breaker.state(500) is State.OPEN
+
+    def test_slow_calls_open_it_too(self) -> None:
+        breaker = Breaker(TIMED)
+        for now in range(4):
+            breaker.record(now, has_failed=False, took_ms=1000)
+        assert breaker.state(4) is State.OPEN
+
+    def test_a_pause_empties_the_window(self) -> None:
+        breaker = fed(False, False, False, limits=TIMED)
+        for now in range(5000, 5003):
+            breaker.record(now, has_failed=True)
+        assert breaker.state(5003) is State.CLOSED
+        breaker.record(5003, has_failed=True)
+        assert breaker.state(5003) is State.OPEN
+
+    @given(st.lists(st.tuples(st.integers(0, 400), st.booleans()), min_size=1, max_size=60))
+    def test_it_opens_exactly_when_half_of_what_the_window_holds_has_failed(
+        self, calls: list[tuple[int, bool]]
+    ) -> None:
+        breaker, now, seen = Breaker(TIMED), 0, list[tuple[int, bool]]()
+        for pause, has_failed in calls:
+            now += pause
+            breaker.record(now, has_failed=has_failed)
+            seen.append((now // 100, has_failed))
+            recent = [failed for step, failed in seen if step > now // 100 - 10]
+            is_bad = len(recent) >= 4 and 2 * sum(recent) >= len(recent)
+            assert (breaker.state(now) is State.OPEN) is is_bad
+            if is_bad:
+                return
+
+
+class TestBeingTold:
+    def test_it_becomes_what_others_have_found(self) -> None:
+        breaker = fed(True, True, True)
+        breaker.adopt(0, State.OPEN, wait_ms=250, trips=3)
+        assert (breaker.permits(249), breaker.wait_ms(200), breaker.trips) == (False, 50, 3)
+        breaker.adopt(210, State.CLOSED)
+        assert breaker.permits(210)
+
+    def test_what_it_has_seen_of_another_state_is_dropped(self) -> None:
+        breaker = fed(True, True, True)
+        breaker.adopt(0, State.OPEN, wait_ms=10)
+        breaker.adopt(0, State.CLOSED)
+        breaker.record(0, has_failed=True)
+        assert breaker.state(0) is State.CLOSED
+
+    def test_being_told_what_it_is_drops_nothing(self) -> None:
+        breaker = fed(True, True, True)
+        breaker.adopt(0, State.CLOSED)
+        breaker.record(0, has_failed=True)
+        assert breaker.state(0) is State.OPEN
+
+    def test_every_change_begins_another_era(self) -> None:
+        breaker = Breaker(LIMITS)
+        eras = [breaker.era]
+        for state in (State.OPEN, State.HALF_OPEN, State.CLOSED):
+            breaker.adopt(0, state)
+            eras.append(breaker.era)
+        assert len(set(eras)) == 4
+
+    def test_when_it_opens_chance_decides_half_of_how_long(self) -> None:
+        breaker = fed(True, True, True)
+        breaker.record(0, has_failed=True, chance=0.0)
+        assert breaker.wait_ms(0) == 50

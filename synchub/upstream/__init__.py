@@ -1,0 +1,1 @@
+"""Calls to platforms: inside their limits, not while they fail, and again only where that is harmless."""
