@@ -8,6 +8,9 @@
                               |  feed stream, one sequence per merchant
     agent <--frame---- follow_feed         read > encode > deliver         (api)
 
+    platform <--GET--- poll_changes        fetch > normalize > apply > publish   (worker)
+
+The last one is for what no delivery has told; its changes reach agents on the same feed.
 Applying and publishing are one script (``lua/apply.lua``): what an agent is told
 and what the ledger says cannot differ. Nothing is answered before it is durable,
 and whatever is handled twice has its effect once.
@@ -18,14 +21,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from synchub.connector_kit.delivery import Delivery
+from synchub.errors import SignatureRefused
 from synchub.ingress import operations as ingress
 from synchub.ingress.applying import apply_understood
 from synchub.ingress.model import Failed, Misunderstood, Understood
 from synchub.kit.clock import now_us
+from synchub.polling import operations as polling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from synchub.accounts.model import AccountView
     from synchub.connector_kit.manifest import Answer
     from synchub.hub import Hub
     from synchub.ingress.model import Queued
@@ -45,7 +51,12 @@ async def accept_delivery(
     """
     delivery = Delivery(account=account_name, headers=headers, body=body, arrived_at_us=now_us(), url=url)
     account = hub.directory.find_account(account_name)
-    _, connector = ingress.verify(delivery, account, hub.connectors)
+    try:
+        _, connector = ingress.verify(delivery, account, hub.connectors)
+    except SignatureRefused:
+        if account is not None:
+            hub.arrivals.refuse(account_name)
+        raise
     await hub.gate.enqueue(delivery, connector)
     return connector.manifest.answer
 
@@ -69,6 +80,27 @@ async def apply_deliveries(hub: Hub, batch: Sequence[Queued]) -> list[Understood
             await ingress.put_aside(hub.client, verdict, hub.settings.ingress)
     await hub.finisher.finish(verdicts)
     return verdicts
+
+
+async def poll_changes(hub: Hub, account: AccountView, *, after_ms: int | None = None) -> bool:
+    """Read what has changed at a platform, where deliveries do not tell it; returns whether it was done here.
+
+    The place from which to poll on moves in the same step as the last changes of a page, so
+    wherever this ends nothing is lost, and what is read twice counts once. A platform that
+    fails is asked again after a pause. ``after_ms``: see :func:`polling.turn`.
+
+    Raises:
+        OutcomeUnknown, StoreUnavailable: the next turn goes on from where the store is.
+    """
+    connector = hub.connectors[account.platform]
+    async with polling.turn(
+        hub.redis, hub.upstream, account, connector, hub.settings, after_ms=after_ms
+    ) as turn:
+        if turn is None:
+            return False
+        async for page in turn.pages():
+            await turn.apply(page, turn.normalize(page))
+    return True
 
 
 async def follow_feed(hub: Hub) -> None:

@@ -12,12 +12,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from synchub import metrics
-from synchub.connector_kit.http import AiohttpPlatformHttp
 from synchub.errors import Fault, UpstreamFailed, UpstreamRefused, UpstreamThrottled
 from synchub.ingress.consumer import TROUBLE
 from synchub.kit.tasks import is_ending
 from synchub.logs import get_logger
 from synchub.polling import operations as polling
+from synchub.upstream.model import Operation, Priority
 
 if TYPE_CHECKING:
     from arq import ArqRedis
@@ -35,12 +35,9 @@ async def fetch_levels(ctx: dict[str, Any], account_name: str) -> int:
     connector = hub.connectors.get(account.platform) if account else None
     if account is None or connector is None:
         return 0
-    refetch = hub.settings.refetch
-    http = AiohttpPlatformHttp(
-        ctx["http"], deadline_s=refetch.deadline_ms / 1000, max_answer_bytes=refetch.answer_max_bytes
-    )
+    access = hub.upstream.access(account, connector, Operation.LEVELS, priority=Priority.TICKLE)
     try:
-        return await polling.fetch_due(hub.redis, account, connector, http, hub.settings)
+        return await polling.fetch_due(hub.redis, account, connector, access.http, hub.settings)
     except (UpstreamFailed, UpstreamRefused) as problem:
         _log.warning("fetch_failed", account=account_name, reason=problem.detail)
     except (UpstreamThrottled, Fault) as problem:
@@ -78,10 +75,15 @@ class Nudger:
                     await self._sweep()
 
     async def _sweep(self) -> None:
-        due = await self._start_jobs({account.name for account in self._hub.directory.accounts()})
+        accounts = self._hub.directory.accounts()
+        due = await self._start_jobs({account.name for account in accounts})
         for platform, connector in self._hub.connectors.items():
-            if connector.client is not None:
+            if connector.levels_client is not None:
+                own = [account for account in accounts if account.platform == platform]
+                waiting = [await polling.oldest_due_ms(self._hub.redis, account) for account in own]
+                oldest_ms = min((at_ms for at_ms in waiting if at_ms), default=0)
                 metrics.refetch_due.labels(platform).set(due[platform])
+                metrics.refetch_oldest.labels(platform).set(oldest_ms / 1000)
 
     async def _start_jobs(self, names: set[str]) -> Counter[str]:
         """Start a job for each account that needs one; returns the items due by platform."""
@@ -89,7 +91,7 @@ class Nudger:
         for name in sorted(names):
             account = self._hub.directory.find_account(name)
             connector = self._hub.connectors.get(account.platform) if account else None
-            if account is None or connector is None or connector.client is None:
+            if account is None or connector is None or connector.levels_client is None:
                 continue
             due = await polling.count_due(redis, account)
             total[connector.name] += due

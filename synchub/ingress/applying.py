@@ -7,6 +7,7 @@ merchant's batch is refused as a whole, its deliveries are applied one by one.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import ResponseError
@@ -73,9 +74,7 @@ def _settle(delivery: Understood, results: Sequence[Applied]) -> Verdict:
     reason = complaint(results)
     if reason:
         return Misunderstood(queued=delivery.queued, reason=reason)
-    return Understood(
-        queued=delivery.queued, merchant=delivery.merchant, rows=delivery.rows, results=tuple(results)
-    )
+    return replace(delivery, results=tuple(results))
 
 
 def count(verdicts: Iterable[Verdict], platforms: Mapping[str, Connector]) -> None:

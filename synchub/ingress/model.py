@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from synchub.connector_kit.delivery import Delivery
+    from synchub.connector_kit.events import Heartbeat
     from synchub.stock.model import Applied
     from synchub.stock.rules import Row
 
@@ -31,6 +32,9 @@ class Understood:
     rows: tuple[Row, ...]
     results: tuple[Applied, ...] = ()
     """One per row; empty until it has been applied."""
+    topic: str = ""
+    heartbeats: tuple[Heartbeat, ...] = ()
+    """Signs of life in it, which are no rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,3 +61,12 @@ class PutAside:
     queued: Queued
     reason: str
     put_aside_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aside:
+    """How much was put aside in one place, and since when."""
+
+    count: int
+    oldest_at_ms: int
+    """When the oldest was put there; 0: none was."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 from synchub import keyspace, metrics
 from synchub.errors import IngestFull, NotFound, SignatureRefused, SynchubError
 from synchub.ingress import store
-from synchub.ingress.model import Failed, Misunderstood, PutAside, Queued, Understood
-from synchub.ingress.rules import understand
-from synchub.kit.clock import monotonic_ms, wall_ms
+from synchub.ingress.model import Aside, Failed, Misunderstood, PutAside, Queued, Understood
+from synchub.ingress.rules import delivery_of_rows, understand
+from synchub.kit.clock import monotonic_ms, now_us, wall_ms
 from synchub.redis import store_errors
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from synchub.connector_kit.delivery import Delivery
     from synchub.lua import Executes
     from synchub.settings import IngressSettings
+    from synchub.stock.rules import Row
 
 _NOBODYS_SECRET: Final = secrets.token_bytes(32)
 _NOT_SIGNED: Final = "This delivery is not signed by an active secret of a known account."
@@ -136,6 +137,39 @@ async def put_aside(
         )
 
 
+async def put_rows_aside(
+    redis: Executes,
+    account: str,
+    rows: Sequence[Row],
+    *,
+    reason: str,
+    is_dead: bool,
+    settings: IngressSettings,
+) -> None:
+    """Put aside what a poll has brought and the hub could not take in, as a delivery that can be retried.
+
+    Raises:
+        OutcomeUnknown, StoreUnavailable: it may not have been put aside.
+    """
+    (metrics.dead_letters_total if is_dead else metrics.deliveries_quarantined).inc()
+    await store.put_rows_aside(
+        redis,
+        keyspace.dead_letters() if is_dead else keyspace.quarantine(),
+        delivery_of_rows(account, rows, arrived_at_us=now_us()),
+        reason=reason,
+        limit=settings.dead_max if is_dead else settings.quarantine_max,
+    )
+
+
+async def waiting_since_ms(redis: Executes) -> int | None:
+    """Return when the oldest delivery arrived that has not been applied yet; ``None``: none waits.
+
+    Raises:
+        OutcomeUnknown, StoreUnavailable: the store did not answer.
+    """
+    return await store.waiting_since_ms(redis)
+
+
 async def drop_silent_workers(client: aioredis.Redis, *, idle_ms: int) -> int:
     """Forget workers that have been silent for ``idle_ms`` and own no delivery; returns how many."""
     with store_errors():
@@ -151,6 +185,7 @@ async def measure(client: aioredis.Redis) -> None:
     with store_errors():
         metrics.queue_depth.labels("ingest").set(await client.xlen(keyspace.ingest_stream()))
         metrics.queue_oldest_age.labels("ingest").set(await store.oldest_age_ms(client) / 1000)
+        metrics.workers_present.set(await store.count_workers(client, idle_ms=_PRESENT_MS))
         metrics.dlq_depth.set(await client.xlen(keyspace.dead_letters()))
         metrics.quarantine_depth.set(await client.xlen(keyspace.quarantine()))
         metrics.dlq_oldest.set(await store.oldest_aside_us(client, keyspace.dead_letters()) / 1e6)
@@ -164,6 +199,17 @@ async def queue_state(client: aioredis.Redis) -> tuple[int, int, int]:
             await store.oldest_age_ms(client),
             await store.count_workers(client, idle_ms=_PRESENT_MS),
         )
+
+
+async def count_aside(client: aioredis.Redis, where: str) -> Aside:
+    """Return how much was put aside there, and when the oldest of it was.
+
+    Raises:
+        OutcomeUnknown, StoreUnavailable: the store did not answer.
+    """
+    with store_errors():
+        oldest_us = await store.oldest_aside_us(client, where)
+        return Aside(count=int(await client.xlen(where)), oldest_at_ms=oldest_us // 1000)
 
 
 async def list_aside(client: aioredis.Redis, where: str, *, count: int = 100) -> list[PutAside]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import orjson
+
+from synchub.connector_kit.delivery import Delivery
+from synchub.connector_kit.events import Heartbeat
 from synchub.errors import PayloadRefused
 from synchub.ingress.model import Misunderstood, Queued, Understood
 from synchub.stock.model import Outcome
@@ -14,6 +18,7 @@ if TYPE_CHECKING:
 
     from synchub.connector_kit.contract import Connector
     from synchub.stock.model import Applied
+    from synchub.stock.rules import Row
 
 US_PER_MS = 1000
 
@@ -25,6 +30,17 @@ NOT_UNDERSTOOD = {
 """Outcomes that a person has to look at."""
 
 
+_ROWS: Final = "synchub-rows"
+"""Header of what was polled and put aside; no platform can set it: only manifests' headers are kept."""
+
+
+def delivery_of_rows(account: str, rows: Sequence[Row], *, arrived_at_us: int) -> Delivery:
+    """Write down what a poll has brought so that it can be looked at, and retried, like a delivery."""
+    return Delivery(
+        account=account, headers={_ROWS: "1"}, body=orjson.dumps(rows), arrived_at_us=arrived_at_us
+    )
+
+
 def understand(
     queued: Queued, connector: Connector, merchant: str, *, future_skew_ms: int
 ) -> Understood | Misunderstood:
@@ -34,8 +50,12 @@ def understand(
     quarantines the others with it, so that a retry repeats all of them.
     """
     delivery = queued.delivery
+    if _ROWS in delivery.headers:
+        rows = tuple(tuple(row) for row in orjson.loads(delivery.body))
+        return Understood(queued=queued, merchant=merchant, rows=rows)
+    topic = connector.manifest.topic_of(delivery)
     try:
-        events = connector.normalize(connector.manifest.topic_of(delivery), delivery)
+        events = connector.normalize(topic, delivery)
     except PayloadRefused as refusal:
         return Misunderstood(queued=queued, reason=refusal.detail)
     latest_us = delivery.arrived_at_us + future_skew_ms * US_PER_MS
@@ -51,7 +71,13 @@ def understand(
         op=repeat_id,
         cause=f"delivery:{repeat_id}",
     )
-    return Understood(queued=queued, merchant=merchant, rows=rows_of(events, about))
+    return Understood(
+        queued=queued,
+        merchant=merchant,
+        rows=rows_of(events, about),
+        topic=topic,
+        heartbeats=tuple(event for event in events if isinstance(event, Heartbeat)),
+    )
 
 
 def complaint(results: Sequence[Applied]) -> str:

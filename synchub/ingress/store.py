@@ -92,6 +92,18 @@ async def put_aside(client: aioredis.Redis, where: str, queued: Queued, *, reaso
         await pipe.execute()
 
 
+async def put_rows_aside(redis: Executes, where: str, delivery: Delivery, *, reason: str, limit: int) -> None:
+    """Keep what a poll has brought where deliveries are put aside."""
+    fields = (*_fields(delivery, delivery.headers), "reason", reason, "at", now_us())
+    await redis.execute("XADD", where, "MAXLEN", limit, "*", *fields)
+
+
+async def waiting_since_ms(redis: Executes) -> int | None:
+    """When the oldest delivery in the stream arrived, by the store's clock."""
+    entries = await redis.execute("XRANGE", keyspace.ingest_stream(), "-", "+", "COUNT", 1)
+    return int(entries[0][0].split(b"-")[0]) if entries else None
+
+
 async def list_aside(client: aioredis.Redis, where: str, *, count: int) -> list[PutAside]:
     """Return the newest entries of quarantine or dead letters, newest first."""
     entries: list[Any] = await client.xrevrange(where, count=count)

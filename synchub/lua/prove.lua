@@ -2,7 +2,8 @@
 --
 -- What a process has seen is compared with where the history stood when the present run of the server was taken on: at
 -- that moment, or now if nobody has taken it on yet. A head that is behind has lost its end. The name that it had is
--- remembered, so that whoever has seen the same loss later finds it dealt with.
+-- remembered, so that whoever has seen the same loss later finds it dealt with. Whoever saw it grow after that was
+-- with a server that had been replaced and did not know it: what was granted there is another loss.
 -- After a loss nothing new is granted for a while, in which what was granted can be shown again; every SKU is looked at
 -- anew; and whatever can be fetched is.
 --
@@ -10,10 +11,12 @@
 --
 -- PARTS clock
 -- KEYS head
--- ARGV tag run now_ms clock_kind epoch_if_new server seen_epoch seen_seq written_epoch written_seq window_ms takes_on
+-- ARGV tag run now_ms clock_kind epoch_if_new server seen_epoch seen_seq seen_ms written_epoch written_seq window_ms takes_on
 -- FLAGS allow-oom
 
 local NAMES_MAX = 16
+local TAG_LENGTH = 8
+local SKEW_MS = 1000 -- clocks of two machines differ by less
 local due = tag .. 'due'
 local told = redis.call('HMGET', head, 'run', 'run_seq', 'former')
 local known_run, former = told[1] or '', told[3] or ''
@@ -21,7 +24,7 @@ local known_run, former = told[1] or '', told[3] or ''
 local is_taken_on = takes_on == '1' and known_run == server
 local stood_at = (server ~= '' and known_run == server) and tonumber(told[2] or '0') or seq
 
-local function is_behind(named, reached)
+local function is_behind(named, reached, at)
   if named == '' then
     return false
   end
@@ -31,7 +34,10 @@ local function is_behind(named, reached)
   if named == epoch then
     return stood_at < tonumber(reached)
   end
-  return not string.find(' ' .. former, ' ' .. named .. ' ', 1, true)
+  if not string.find(' ' .. former, ' ' .. named .. ' ', 1, true) then
+    return true
+  end
+  return at > tonumber(stored_head[12] or '0') + SKEW_MS
 end
 
 local function remember(named)
@@ -44,9 +50,16 @@ local function remember(named)
   return table.concat(names, ' ') .. ' '
 end
 
-local function take_on()
-  if server ~= '' then
-    redis.call('HSET', head, 'run', server, 'run_seq', text(seq))
+-- Under a name that another server may still use, ids of holds say which server has given them.
+local function take_on(is_another_name)
+  if server == '' then
+    return
+  end
+  redis.call('HSET', head, 'run', server, 'run_seq', text(seq))
+  if is_another_name then
+    redis.call('HDEL', head, 'run_tag')
+  else
+    redis.call('HSET', head, 'run_tag', string.sub(server, 1, TAG_LENGTH))
   end
 end
 
@@ -73,7 +86,7 @@ local function rename(named)
   redis.call('XADD', ledger, text(seq) .. '-0', 'sku', '', 'loc', '', 'acc', '', 'item', '', 'field', 'epoch', 'from',
     before, 'to', epoch, 'v', '', 'cause', 'lost', 'at', text(now), 'ats', '')
   redis.call('HSET', head, 'former', former, 'frozen', text(now + tonumber(window_ms)), 'doubt', text(now))
-  take_on()
+  take_on(true)
   doubt_everything()
   write_head()
 end
@@ -81,17 +94,17 @@ end
 local outcome = 'whole'
 if is_taken_on then
   outcome = 'whole'
-elseif is_behind(seen_epoch, seen_seq) then
+elseif is_behind(seen_epoch, seen_seq, tonumber(seen_ms)) then
   outcome = 'lost'
   rename(seen_epoch)
-elseif is_behind(written_epoch, written_seq) then
+elseif is_behind(written_epoch, written_seq, 0) then
   outcome = 'lost'
   rename(written_epoch)
 elseif server ~= '' and known_run ~= server and redis.call('EXISTS', head) == 1 then
   outcome = 'unproven'
   if takes_on == '1' then
     outcome = 'taken_on'
-    take_on()
+    take_on(false)
   end
 end
 return {outcome, epoch, text(seq), text(feed_seq)}

@@ -87,6 +87,19 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Footing:
+    """What an answer rests on, without what it says: who counts where, and what the catalogue knows."""
+
+    sku: str
+    discontinued: bool
+    backorder: bool
+    ref: int
+    """What per cent of a policy are taken of."""
+    cells: tuple[tuple[str, str], ...]
+    """Of each location counted its name and the account whose report counts; none without a number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FeedEntry:
     """One changed answer as the feed stream holds it."""
 
@@ -122,6 +135,8 @@ class Outcome(StrEnum):
     """An acknowledgement that names no sale; nothing was changed."""
     SCALE_MIXED = "scale_mixed"
     """The source orders by another scale than before; nothing was changed."""
+    HELD_BACK = "held_back"
+    """The place from which to poll on was not moved, since a change before it was not taken in."""
     RELEASED = "released"
     """A mapping was stored; waiting events, if any, were applied."""
     FAILED = "failed"
@@ -136,6 +151,32 @@ class Applied:
     seq: int
     error: str = ""
     """Why it failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollPlace:
+    """Where an account's next poll begins; the store moves it in one step with what a page has brought."""
+
+    moves: int = 0
+    """How often it has moved: whoever asks for a page from here may go on only while this is so."""
+    cursor: str = ""
+    asked_ms: int = 0
+    """When the last page was asked for."""
+    began_ms: int = 0
+    """When the first page was, of a poll that has not come to an end; otherwise 0."""
+    complete_to_ms: int = 0
+    """Everything up to this moment has been told; 0: no poll has come to an end."""
+    epoch: str = ""
+    """The history in which it was stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageApplied:
+    """What became of a page: one result per row, and whether the account's place moved past it."""
+
+    results: tuple[Applied, ...]
+    moved: Outcome
+    """``applied``, ``held_back``, or ``superseded``: somebody else has gone on from there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 from synchub.errors import NotFound
 from synchub.kit.clock import now_ms
 from synchub.stock import sales, store
-from synchub.stock.model import SalesCount, SalesPage
-from synchub.stock.rules import Circumstances, Row, release_row, rows_of, watermark_row
+from synchub.stock.model import Outcome, PageApplied, SalesCount, SalesPage
+from synchub.stock.rules import Circumstances, Row, place_of, release_row, rows_of, watermark_row
+from synchub.sync_keys import cursors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from synchub.keyspace import MerchantKeys
     from synchub.lua import Executes
     from synchub.settings import Settings
-    from synchub.stock.model import Applied, Lapsed, OpenSale, Position, Reading, Settled
+    from synchub.stock.model import Applied, Footing, Lapsed, OpenSale, PollPlace, Position, Reading, Settled
 
 
+NOT_TAKEN_IN: Final = frozenset({Outcome.FAILED, Outcome.SCALE_MIXED, Outcome.PARKED_FULL, Outcome.NAMELESS})
+"""Outcomes after which a change is nowhere in the store: a poll must not go on past it and forget it."""
 _STEPS_MAX: Final = 20
 """Steps of the store for one page of sales; what is left is on the next page."""
 
@@ -61,6 +64,54 @@ async def apply_read(
     return await apply(redis, keys, rows_of(events, about), settings=settings)
 
 
+async def apply_page(
+    redis: Executes,
+    keys: MerchantKeys,
+    rows: Sequence[Row],
+    *,
+    guard: Row,
+    move: Row,
+    settings: Settings,
+) -> PageApplied:
+    """Apply what a page has brought, and with its last changes let the next poll begin after it.
+
+    At most ``ingress.batch_max`` of its rows go into one script, each with the guard in front. The
+    place moves only if every change was taken in, and nothing is applied any more once somebody
+    else has gone on. So a crash anywhere leaves the place before the page, and repeating it has no
+    further effect. With no rows left the place alone moves.
+
+    Raises:
+        OutcomeUnknown: some rows may have been applied; read the place again.
+        StoreUnavailable: the part that failed was not applied; likewise.
+    """
+    results: list[Applied] = []
+    size = settings.ingress.batch_max
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)] or [()]
+    for number, part in enumerate(parts, 1):
+        is_last = number == len(parts) and not any(result.outcome in NOT_TAKEN_IN for result in results)
+        told = await store.apply_rows(
+            redis, keys, [guard, *part, *([move] if is_last else [])], now_ms=now_ms(), settings=settings
+        )
+        results += told[1 : len(part) + 1]
+        if is_last:
+            is_done = told[-1].outcome is Outcome.DUPLICATE
+            return PageApplied(results=tuple(results), moved=Outcome.APPLIED if is_done else told[-1].outcome)
+        if told[0].outcome is Outcome.SUPERSEDED:
+            return PageApplied(results=tuple(results), moved=Outcome.SUPERSEDED)
+    return PageApplied(results=tuple(results), moved=Outcome.HELD_BACK)
+
+
+async def read_place(redis: Executes, keys: MerchantKeys, account: str) -> PollPlace:
+    """Return where the account's next poll begins."""
+    return place_of(await redis.execute("HGET", cursors(keys.merchant), account))
+
+
+async def read_places(redis: Executes, keys: MerchantKeys) -> dict[str, PollPlace]:
+    """Return where the next poll of each of the merchant's accounts begins."""
+    found = await redis.execute("HGETALL", cursors(keys.merchant))
+    return {name.decode(): place_of(stored) for name, stored in zip(found[::2], found[1::2], strict=True)}
+
+
 async def advance_watermark(
     redis: Executes, keys: MerchantKeys, *, account: str, complete_to_ms: int, settings: Settings
 ) -> None:
@@ -89,6 +140,13 @@ async def read_page(
 ) -> Reading:
     """Return the next SKUs in byte order; fewer than ``limit`` means there are no more."""
     return await store.read_page(redis, keys, prefix=prefix, after=after, limit=limit)
+
+
+async def read_footings(
+    redis: Executes, keys: MerchantKeys, *, after: str = "", limit: int
+) -> tuple[Footing, ...]:
+    """Return what the next SKUs' answers rest on, in byte order; fewer than ``limit``: there are no more."""
+    return await store.read_footings(redis, keys, after=after, limit=limit)
 
 
 async def read_head(redis: Executes, keys: MerchantKeys) -> Position:

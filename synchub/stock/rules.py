@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from sys import intern
 from typing import Final, assert_never
 
 import orjson
@@ -19,6 +20,7 @@ from synchub.connector_kit.events import (
     Catalogue,
     CatalogueStatus,
     Delta,
+    Heartbeat,
     Level,
     LevelStatus,
     OrderLine,
@@ -29,7 +31,7 @@ from synchub.connector_kit.events import (
     Version,
 )
 from synchub.keyspace import LIST_SEPARATOR, SEPARATOR
-from synchub.stock.model import Answer, Cell, FeedEntry, Position, Reading
+from synchub.stock.model import Answer, Cell, FeedEntry, Footing, PollPlace, Position, Reading
 
 Row = tuple[str, ...]
 """One event as the apply script takes it."""
@@ -38,6 +40,8 @@ ROW_FIELDS: Final = (
     "kind", "account", "item", "location", "status", "number", "scale", "version", "resolution",
     "at_ms", "evidence_ms", "op", "cause", "sku", "group", "extra",
 )  # fmt: skip
+
+ITEM: Final = ROW_FIELDS.index("item")
 
 _LEVEL_STATUS: Final = {
     LevelStatus.KNOWN: "K",
@@ -55,6 +59,8 @@ READ_KEPT: Final = 4096
 """Answers that a process remembers having read."""
 _CELLS: Final = 13
 """The last field of a stored answer, and the only one that may hold a bar."""
+_KNOWN, _GONE, _CATALOGUE, _BACKORDER, _REF = 4, 5, 6, 7, 11
+"""Places of the fields of a stored answer."""
 _SCALE: Final = {Scale.SEQUENCE: "S", Scale.TIME: "T"}
 
 
@@ -73,8 +79,61 @@ class Circumstances:
 
 
 def rows_of(events: Sequence[StockEvent], circumstances: Circumstances) -> tuple[Row, ...]:
-    """Return one row per event, in order."""
-    return tuple(_row(event, number, circumstances) for number, event in enumerate(events))
+    """Return one row per event, in order; a sign of life changes nothing and has none."""
+    return tuple(
+        _row(event, number, circumstances)
+        for number, event in enumerate(events)
+        if not isinstance(event, Heartbeat)
+    )
+
+
+def page_rows_of(events: Sequence[StockEvent], *, account: str, asked_ms: int, key: str) -> tuple[Row, ...]:
+    """Return the rows of one fact of a page: its levels have been read, everything else is told once."""
+    read = Circumstances(account=account, at_ms=asked_ms, is_read=True, op="", cause=f"read:{asked_ms}")
+    told = Circumstances(
+        account=account, at_ms=asked_ms, is_read=False, op=f"poll:{key}", cause=f"poll:{asked_ms}"
+    )
+    return tuple(
+        _row(event, number, read if isinstance(event, Level) else told)
+        for number, event in enumerate(events)
+        if not isinstance(event, Heartbeat)
+    )
+
+
+def guard_row(account: str, place: PollPlace, *, epoch: str) -> Row:
+    """Apply what follows only while nobody has gone on from a place, in the history of that name."""
+    return _fill("P", account, status="G", number=place.moves, sku=epoch)
+
+
+def move_row(account: str, place: PollPlace, *, to: PollPlace) -> Row:
+    """Let the next poll begin elsewhere; a time of completeness also makes everything that fresh."""
+    complete_ms = to.complete_to_ms if to.complete_to_ms > place.complete_to_ms else 0
+    return _fill(
+        "P",
+        account,
+        status="M",
+        number=place.moves,
+        at_ms=to.asked_ms,
+        evidence_ms=complete_ms,
+        sku=to.epoch,
+        group=to.cursor,
+        extra=str(to.began_ms),
+    )
+
+
+def place_of(stored: bytes | None) -> PollPlace:
+    """Read where an account's next poll begins; one that was never polled begins with everything."""
+    if stored is None:
+        return PollPlace()
+    moves, asked, began, complete, epoch, cursor = stored.decode().split("|", 5)
+    return PollPlace(
+        moves=int(moves),
+        asked_ms=int(asked),
+        began_ms=int(began),
+        complete_to_ms=int(complete),
+        epoch=epoch,
+        cursor=cursor,
+    )
 
 
 def watermark_row(account: str, complete_to_ms: int) -> Row:
@@ -105,7 +164,9 @@ def is_ahead(event: StockEvent, latest_us: int) -> bool:
     return any(time_us > latest_us for time_us in claimed)
 
 
-def _row(event: StockEvent, number: int, about: Circumstances) -> Row:
+def _row(
+    event: Level | Delta | Tickle | OrderLine | Ack | Catalogue, number: int, about: Circumstances
+) -> Row:
     if isinstance(event, Level):
         return _level_row(event, number, about)
     if isinstance(event, Delta):
@@ -147,7 +208,7 @@ def _delta_row(event: Delta, number: int, about: Circumstances) -> Row:
         version=event.version,
         at_ms=about.at_ms,
         evidence_ms=_evidence_ms(event.source_time_us, about),
-        op=f"{about.op}:{number}",
+        op=f"delta:{event.key}" if event.key is not None else f"{about.op}:{number}",
         cause=about.cause,
     )
 
@@ -305,6 +366,24 @@ def _cells(packed: bytes) -> tuple[Cell, ...]:
 def _cell(packed: str) -> Cell:
     evidence, account, base, place, held = packed.split(SEPARATOR)
     return Cell(place=place, account=account, base=int(base), held=int(held), evidence_ms=int(evidence))
+
+
+def footing_of(sku: str, packed: bytes | None) -> Footing:
+    """Read of a stored answer what it rests on; many are read in a row, so none is remembered."""
+    *head, cells = (_NOTHING if packed is None else packed).split(b"|", _CELLS)
+    is_told = head[_KNOWN] == b"1" and head[_GONE] != b"1"
+    return Footing(
+        sku=sku,
+        discontinued=head[_CATALOGUE] == b"D",
+        backorder=head[_BACKORDER] == b"1",
+        ref=int(head[_REF]),
+        cells=_counted(cells) if is_told else (),
+    )
+
+
+def _counted(packed: bytes) -> tuple[tuple[str, str], ...]:
+    parts = (cell.split(SEPARATOR) for cell in packed.decode().split(LIST_SEPARATOR)[:-1])
+    return tuple((intern(place), intern(account)) for _, account, _, place, _ in parts)
 
 
 def _as_of_ms(cells: Sequence[Cell], watermarks: Mapping[str, int]) -> int:

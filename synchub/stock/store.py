@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from synchub import lua
 from synchub.steps import DAY_MS, memory_args, saw, step_args
 from synchub.stock.model import Applied, Lapsed, Outcome, Reading, Settled
-from synchub.stock.rules import Row, marks_of, position_of, reading_of
+from synchub.stock.rules import Row, footing_of, marks_of, position_of, reading_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from synchub.keyspace import MerchantKeys
     from synchub.lua import Executes
     from synchub.settings import Settings
+    from synchub.stock.model import Footing
 
 APPLY = lua.load("apply")
 LAPSE = lua.load("lapse")
@@ -60,6 +61,21 @@ async def read_answers(redis: Executes, keys: MerchantKeys, skus: Sequence[str])
 
 async def read_page(redis: Executes, keys: MerchantKeys, *, prefix: str, after: str, limit: int) -> Reading:
     """Read the next ``limit`` SKUs after ``after`` that start with ``prefix``, in byte order."""
+    position, watermarks, answers, skus = await _read_page(redis, keys, prefix, after, limit)
+    return reading_of(position_of(position), marks_of(watermarks), answers, skus)
+
+
+async def read_footings(
+    redis: Executes, keys: MerchantKeys, *, after: str, limit: int
+) -> tuple[Footing, ...]:
+    """Read what the answers of the next ``limit`` SKUs rest on, in byte order."""
+    _, _, answers, skus = await _read_page(redis, keys, "", after, limit)
+    return tuple(footing_of(sku, packed) for sku, packed in zip(skus, answers, strict=True))
+
+
+async def _read_page(
+    redis: Executes, keys: MerchantKeys, prefix: str, after: str, limit: int
+) -> tuple[list[bytes | None], list[bytes], list[bytes | None], list[str]]:
     start = f"({after}" if after else f"[{prefix}"
     position, watermarks, answers, names = await READ_PAGE(
         redis,
@@ -71,8 +87,7 @@ async def read_page(redis: Executes, keys: MerchantKeys, *, prefix: str, after: 
             "count": limit,
         },
     )
-    skus = [name.decode() for name in names]
-    return reading_of(position_of(position), marks_of(watermarks), answers, skus)
+    return position, watermarks, answers, [name.decode() for name in names]
 
 
 async def lapse(redis: Executes, keys: MerchantKeys, *, now_ms: int, settings: Settings) -> Lapsed:

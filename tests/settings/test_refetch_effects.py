@@ -7,8 +7,6 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
-import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
@@ -19,6 +17,8 @@ from synchub.polling import store
 from synchub.redis import open_queue
 from tests.support.hub import opened_hub, settings_with
 from tests.support.merchants import CONNECTORS, add_merchant
+from tests.support.polled import Platform
+from tests.support.polled import a_desk as a_paged_desk
 from tests.support.wait import eventually
 from workers.polling import Nudger, fetch_levels
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from synchub.hub import Hub
     from tests.support.merchants import Merchant
 
-MOMENT_S: Final = 3.0
-"""Much shorter than the default deadline of an answer."""
 ANSWER_BYTES: Final = 3000
 
 
@@ -48,7 +46,7 @@ def a_platform(url: str) -> Connector:
             return ()
 
     client: type[Client] = Fetching
-    offer = ClientOffer(fetch_levels_max=25, calls_per_second=1000)
+    offer = ClientOffer(fetch_levels_max=25)
     standard = CONNECTORS["standard"]
     return replace(standard, client=client, manifest=standard.manifest.model_copy(update={"client": offer}))
 
@@ -59,11 +57,10 @@ class Desk:
 
     hub: Hub
     merchant: Merchant
-    session: aiohttp.ClientSession
 
     async def fetch(self) -> int:
         """Do what the job does; returns how many items were fetched."""
-        return await fetch_levels({"hub": self.hub, "http": self.session}, self.merchant.account)
+        return await fetch_levels({"hub": self.hub}, self.merchant.account)
 
     async def failures(self) -> int:
         """How often a fetch has failed since the last success."""
@@ -82,44 +79,25 @@ async def a_desk(redis_url: str, path: str, **refetch: int) -> AsyncIterator[Des
     async with (
         TestServer(answers()) as server,
         opened_hub(settings_with(redis_url, refetch=refetch)) as hub,
-        aiohttp.ClientSession() as session,
     ):
         hub.connectors["standard"] = a_platform(str(server.make_url(path)))
         await hub.redis.execute("ZADD", merchant.keys.refetch(merchant.account), now_ms(), "TEE")
-        yield Desk(hub=hub, merchant=merchant, session=session)
+        yield Desk(hub=hub, merchant=merchant)
 
 
 def answers() -> web.Application:
-    """A platform's API: one answer in time, one never, one a failure."""
+    """A platform's API: one answer in time, one a failure."""
 
     async def at_once(_: web.Request) -> web.Response:
         return web.Response(body=b"x" * ANSWER_BYTES)
-
-    async def never(_: web.Request) -> web.Response:
-        await asyncio.Event().wait()
-        raise AssertionError
 
     async def failing(_: web.Request) -> web.Response:
         return web.Response(status=500)
 
     app = web.Application()
     app.router.add_get("/at-once", at_once)
-    app.router.add_get("/never", never)
     app.router.add_get("/failing", failing)
     return app
-
-
-async def test_an_answer_that_is_not_complete_by_the_deadline_is_a_failure(redis_url: str) -> None:
-    async with a_desk(redis_url, "/never", deadline_ms=100) as desk, asyncio.timeout(MOMENT_S):
-        assert await desk.fetch() == 0
-        assert await desk.failures() == 1
-
-
-@pytest.mark.parametrize(("limit", "fetched"), [(ANSWER_BYTES - 1, 0), (ANSWER_BYTES, 1)])
-async def test_a_larger_answer_than_the_limit_is_a_failure(redis_url: str, limit: int, fetched: int) -> None:
-    async with a_desk(redis_url, "/at-once", answer_max_bytes=limit) as desk:
-        assert await desk.fetch() == fetched
-        assert await desk.failures() == 1 - fetched
 
 
 async def test_the_first_pause_after_a_failure_is_no_longer_than_the_base(redis_url: str) -> None:
@@ -147,6 +125,24 @@ async def test_what_is_due_is_found_by_the_next_sweep(redis_url: str) -> None:
         await eventually(lambda: has_job(desk.hub), within_s=1.5, what="a job")
         await end(sweeping)
         await queue.aclose()
+
+
+async def test_when_more_items_wait_everything_is_read_instead(redis_url: str) -> None:
+    platform = Platform()
+    platform.has(5)
+    async with a_paged_desk(redis_url, platform, refetch={"items_max": 2}) as desk:
+        await desk.wishes({"TEE": 1, "MUG": 2})
+        await fetch_levels({"hub": desk.hub}, desk.merchant.account)
+        assert sorted(platform.fetched) == ["MUG", "TEE"]
+        await desk.wishes({"TEE": 1, "MUG": 2, "CAP": 3})
+        platform.fetched.clear()
+        for _ in range(2):
+            await fetch_levels({"hub": desk.hub}, desk.merchant.account)
+        assert platform.fetched == []
+        await desk.poll()
+        assert await desk.due() == set(), "all of it has been read"
+        await desk.poll()
+        assert platform.asked == ["", "1"], "and once is enough"
 
 
 async def has_job(hub: Hub) -> bool:

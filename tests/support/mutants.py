@@ -272,7 +272,15 @@ MUTANTS: Final = (
     ),
     _mutant(
         "folded deltas are lost",
-        ("      s.level = s.level + oldest.amount\n", "      s.level = s.level + 0\n"),
+        ("      amount = next.amount + oldest.amount}", "      amount = next.amount}"),
+    ),
+    _mutant(
+        "changes that became one are as old as the older of them",
+        ("at = math.max(next.at, oldest.at),", "at = math.min(next.at, oldest.at),"),
+    ),
+    _mutant(
+        "a level that was longer on its way than folded changes is believed",
+        ("  if s.folded_at > row.at then -- it was", "  if false then -- it was"),
     ),
     _mutant(
         "a stale source keeps ruling",
@@ -392,7 +400,7 @@ MUTANTS: Final = (
     ),
     _mutant(
         "the watermark steps back",
-        ("  if row.at > role.watermark then", "  if true then"),
+        ("  if at > role.watermark then", "  if true then"),
     ),
     _mutant(
         "the clock steps back",
@@ -461,5 +469,51 @@ MUTANTS: Final = (
             "s.status == 'T' or decision_on(s.account, state.sku, s.place) ~= 'sum' then",
             "s.status == 'T' or true then",
         ),
+    ),
+    _mutant(
+        "a worker that was away puts the cursor back",
+        (
+            "  if not is_present(row, known) then\n    return 'superseded', 0",
+            "  if false then\n    return '', 0",
+        ),
+    ),
+    _mutant(
+        "what a worker that was away has in hand is applied",
+        ("    left[row.account] = not is_present(row, known)\n", "    left[row.account] = false\n"),
+    ),
+    _mutant(
+        "a cursor of another history is gone on from",
+        ("row.number == known.moves and row.sku == epoch and", "row.number == known.moves and"),
+    ),
+    _mutant(
+        "the history in which a cursor was stored is not noted",
+        ("    epoch, row.group}, '|'))", "    '', row.group}, '|'))"),
+    ),
+    _mutant(
+        "the cursor moves past a change that was not taken in",
+        ("  if troubled[row.account] then\n    return 'held_back', 0", "  if false then\n    return '', 0"),
+    ),
+    _mutant(
+        "one account's trouble holds back another's cursor",
+        (
+            "    troubled[row.account] = true\n",
+            "    setmetatable(troubled, {__index = function() return true end})\n",
+        ),
+    ),
+    _mutant(
+        "a page whose answer was lost moves the cursor twice",
+        ("row.number + 1 == known.moves and row.group", "false and row.group"),
+    ),
+    _mutant(
+        "an account that is gone gets a cursor again",
+        (" and redis.call('HEXISTS', tag .. 'roles', row.account) == 1\n", "\n"),
+    ),
+    _mutant(
+        "a poll that has seen everything makes nothing fresher",
+        ("    complete_to(row.account, row.evidence)\n", ""),
+    ),
+    _mutant(
+        "a poll that has not seen everything forgets up to when one had",
+        ("local complete = math.max(known.complete, row.evidence)", "local complete = row.evidence"),
     ),
 )

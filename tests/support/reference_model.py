@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tests.support.reference_answer import SourceName
 from tests.support.reference_books import DAY_MS, Sku, What, Why, why
@@ -43,6 +43,22 @@ Part = tuple[str, int]
 """A SKU, and how many of its units are in one item."""
 
 
+class Position(NamedTuple):
+    """How often a cursor has moved, when it was last asked at, since when, complete to, in which history."""
+
+    moves: int = 0
+    asked: int = 0
+    began: int = 0
+    complete: int = 0
+    epoch: str = ""
+    cursor: str = ""
+
+
+NOT_TAKEN_IN: Final = {"scale_mixed", "parked_full", "nameless"}
+"""What would be lost if a cursor moved past it."""
+APPLIED, UNCHANGED, SUPERSEDED, HELD_BACK = "applied", "unchanged", "superseded", "held_back"
+
+
 class ReferenceModel(Holds):
     """One merchant. Give it rows with :meth:`apply`; everything else is for looking at."""
 
@@ -57,6 +73,10 @@ class ReferenceModel(Holds):
         self._parked_since: dict[tuple[str, str], int] = {}
         self._refetch: dict[str, dict[str, int]] = defaultdict(dict)
         self._seen: dict[tuple[str, str], int] = {}
+        self.epoch = ""
+        self._positions: dict[str, Position] = {}
+        self._left: set[str] = set()
+        self._troubled: set[str] = set()
 
     def map_item(self, account: str, item: str, sku: str) -> None:
         """Map as a person does in the console; waiting events wait for the next release."""
@@ -77,7 +97,20 @@ class ReferenceModel(Holds):
     def apply(self, rows: Sequence[Row], now_ms: int, server_ms: int | None = None) -> list[Told]:
         """Return (outcome, sequence of its effect or 0) for each row, in order."""
         self.step(now_ms, server_ms)
-        return [self._apply(row) for row in rows]
+        self._left, self._troubled = set(), set()
+        return [self._guarded(row) for row in rows]
+
+    def name_history(self, epoch: str) -> None:
+        """Give the history a name."""
+        self.epoch = epoch
+
+    @property
+    def cursors(self) -> dict[str, str]:
+        """Where each account's next poll begins, in the store's words."""
+        return {
+            account: "|".join([*map(str, known[:4]), *known[4:]])
+            for account, known in self._positions.items()
+        }
 
     def pass_time(self, now_ms: int, server_ms: int | None = None) -> None:
         """Tell what changes by itself: holds end, sources turn stale or fresh, evidence ages."""
@@ -99,6 +132,36 @@ class ReferenceModel(Holds):
     def parked_keys(self) -> dict[tuple[str, str], set[ParkedKey]]:
         """What waits for each item, without the events themselves."""
         return {name: set(waiting) for name, waiting in self.parked.items()}
+
+    def _guarded(self, row: Row) -> Told:
+        """Apply a row, unless it belongs to a page that somebody has gone on from."""
+        if row[0] == "P":
+            return self._move(self._report_of(row)), 0
+        if row[1] in self._left:
+            return SUPERSEDED, 0
+        told = self._apply(row)
+        if told[0] in NOT_TAKEN_IN:
+            self._troubled.add(row[1])
+        return told
+
+    def _move(self, report: Report) -> str:
+        """Judge where a page was asked for (status G), or let the next poll begin after it."""
+        known = self._positions.get(report.account, Position())
+        claimed, epoch, cursor = report.number, report.sku, report.group
+        is_present = (claimed, epoch) == (known.moves, self.epoch) and report.account in self.roles
+        if report.status == "G":
+            (self._left.discard if is_present else self._left.add)(report.account)
+            return UNCHANGED if is_present else SUPERSEDED
+        if (known.moves, known.epoch, known.cursor) == (claimed + 1, epoch, cursor):
+            return "duplicate"
+        if not is_present or report.account in self._troubled:
+            return HELD_BACK if is_present else SUPERSEDED
+        complete = max(known.complete, report.evidence)
+        self._positions[report.account] = Position(
+            claimed + 1, report.at, int(report.extra), complete, self.epoch, cursor
+        )
+        self.watermarks[report.account] = max(self.watermarks.get(report.account, 0), report.evidence)
+        return APPLIED
 
     def _apply(self, row: Row) -> tuple[str, int]:
         report = self._report_of(row)

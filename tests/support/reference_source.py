@@ -143,7 +143,7 @@ def _judge_regress(source: Source, report: Report, version: int) -> Verdict:
 
 
 def _is_overtaken(source: Source, report: Report) -> bool:
-    """Something was told when this read had begun, or in the same millisecond, of which nobody knows the order."""
+    """Something was told when this read had begun, or in the same millisecond."""
     return report.at <= max(source.pushed_at, source.folded_at, source.read_at)
 
 
@@ -158,9 +158,7 @@ def judge_delta(source: Source, report: Report) -> Verdict:
             return Verdict("superseded", "now")
     if report.at < source.read_at:
         return SUPERSEDED
-    may_be_counted = report.at == source.read_at or (
-        report.version is None and report.at <= source.pushed_at
-    )
+    may_be_counted = report.at == source.read_at or (report.version is None and report.at <= source.pushed_at)
     if may_be_counted and report.number >= 0:
         return Verdict("superseded", "now")
     source.changes = sorted(

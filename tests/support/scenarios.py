@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tests.support.reference_answer import Role
-from tests.support.rows import ITEM, catalogue, delta, push, read, tickle, watermark
+from tests.support.rows import ITEM, catalogue, delta, guard, position, push, read, tickle, watermark
 from tests.support.subjects import Observed, Subject, observe
 
 if TYPE_CHECKING:
@@ -113,6 +113,13 @@ def reads_overtake_and_are_overtaken(story: Story) -> None:
     story.then(push(4, version=2, at=70), read(9, at=65), read(3, at=66), now=80)
     story.then(push(6, version=3, at=90), push(2, version=4, at=91), push(7, version=5, at=92), now=95)
     story.then(read(9, at=92), read(6, at=96), push(5, at=96), push(8, at=96, op="later"), now=97)
+
+
+def many_changes_become_one(story: Story) -> None:
+    story.then(push(100, version=1, at=10), now=10)
+    story.then(*[delta(-1, at=100 + n, op=f"d{n}") for n in range(40)], now=200)
+    story.then(push(100, version=1, at=10), push(120, version=2, at=50), push(90, version=3, at=105), now=201)
+    story.then(read(40, at=104), push(70, version=4, at=300), now=301)
 
 
 def a_read_shows_an_older_version(story: Story) -> None:
@@ -294,6 +301,54 @@ def a_second_item_is_reported(story: Story) -> None:
     story.then(push(6, version=2, at=30, item="1"), now=30)
 
 
+def pages_are_read_one_after_the_other(story: Story) -> None:
+    story.subject.name_history("e-1")
+    story.then(push(5, version=1, at=10), now=10)
+    first = position(0, "c-1", at=2000, epoch="e-1", began=2000)
+    story.then(guard(0, epoch="e-1"), read(6, version=2, at=2000), first, now=2010)
+    story.then(guard(0, epoch="e-1"), read(6, version=2, at=2000), first, now=2020)
+    last = position(1, "c-2", at=2100, epoch="e-1", complete_to=1900)
+    story.then(guard(1, epoch="e-1"), read(7, version=3, at=2100), last, now=2110)
+    story.then(position(2, "c-3", at=3000, epoch="e-1", began=3000), now=3000)
+    story.then(push(1, version=1, at=4000, location="WH2"), now=4000)
+
+
+def a_worker_was_away_while_another_one_polled(story: Story) -> None:
+    story.subject.name_history("e-1")
+    for moves in range(3):
+        story.then(position(moves, f"c-{moves}", at=100 + moves, epoch="e-1"), now=200)
+    late = [read(9, at=150), delta(-1, at=150, account="threepl", op="t")]
+    story.then(guard(1, epoch="e-1"), *late, position(1, "back", at=150, epoch="e-1"), now=300)
+    story.then(position(0, "back", at=150, epoch="e-1"), now=310)
+
+
+def a_page_was_asked_for_in_another_history(story: Story) -> None:
+    story.subject.name_history("e-1")
+    story.then(position(0, "c-1", at=100, epoch="e-1"), now=100)
+    story.subject.name_history("e-2")
+    story.then(guard(1, epoch="e-1"), read(9, at=150), position(1, "c-2", at=150, epoch="e-1"), now=200)
+    story.then(guard(1, epoch="e-2"), read(9, at=160), position(1, "c-3", at=160, epoch="e-2"), now=210)
+
+
+def a_page_holds_what_cannot_be_taken_in(story: Story) -> None:
+    story.subject.name_history("e-1")
+    story.then(push(5, version=7, at=10), now=20)
+    mixed = read(9, version=9, scale="T", at=30)
+    story.then(mixed, position(0, "c-1", at=30, epoch="e-1"), now=40)
+    story.then(position(0, "c-1", at=30, epoch="e-1"), now=50)
+    both = [
+        position(moves, "x", at=60, epoch="e-1", account=who) for moves, who in ((1, "wms"), (0, "threepl"))
+    ]
+    story.then(read(9, version=10, scale="T", at=60), *both, now=60)
+
+
+def an_account_without_a_role_is_polled(story: Story) -> None:
+    story.subject.name_history("e-1")
+    story.then(
+        guard(0, epoch="e-1", account="gone"), position(0, "c", at=5, epoch="e-1", account="gone"), now=5
+    )
+
+
 SCENARIOS: Final[tuple[Callable[[Story], None], ...]] = (
     older_versions_come_late,
     the_same_is_sent_twice,
@@ -306,6 +361,7 @@ SCENARIOS: Final[tuple[Callable[[Story], None], ...]] = (
     changes_count_when_levels_are_compared,
     two_scales_meet,
     reads_overtake_and_are_overtaken,
+    many_changes_become_one,
     a_read_shows_an_older_version,
     a_coarse_clock_ties,
     a_number_is_not_told,
@@ -331,6 +387,11 @@ SCENARIOS: Final[tuple[Callable[[Story], None], ...]] = (
     many_deltas_come_without_a_level,
     a_change_comes_after_many_newer_ones,
     a_second_item_is_reported,
+    pages_are_read_one_after_the_other,
+    a_worker_was_away_while_another_one_polled,
+    a_page_was_asked_for_in_another_history,
+    a_page_holds_what_cannot_be_taken_in,
+    an_account_without_a_role_is_polled,
 )
 
 
