@@ -137,10 +137,11 @@ async def _add(args: argparse.Namespace, registry: Registry) -> int:
     )
     added = await operations.add_account(registry, wanted)
     name, url = added.account.name, _url(registry, added.account.name)
-    document: dict[str, Any] = {"account": name, "url": url}
+    is_posted = bool(registry.manifest(added.account.platform).signing_credential)
+    document: dict[str, Any] = {"account": name} | ({"url": url} if is_posted else {})
     sentences = [
         f"Account {name} is {added.account.role.value} of {args.merchant}.",
-        f"Post deliveries to {url}",
+        f"Post deliveries to {url}" if is_posted else "It is polled; nothing has to be set up elsewhere.",
     ]
     if added.secret is not None:
         document["secret"] = added.secret

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from synchub.accounts.operations import Registry
 from synchub.accounts.vault import Vault
-from synchub.connector_kit.discovery import MANIFEST, connector_folders
+from synchub.connector_kit.discovery import MANIFEST, connector_folders, settings_faults
 from synchub.connector_kit.manifest import load_manifest
 from synchub.errors import Misconfigured
 from synchub.hub import Hub, open_hub
@@ -97,7 +97,14 @@ async def _act(
 ) -> int:
     redis = CoalescingRedis(settings.redis)
     try:
-        return await act(args, Registry(redis=redis, vault=vault, manifests=manifests, settings=settings))
+        registry = Registry(
+            redis=redis,
+            vault=vault,
+            manifests=manifests,
+            settings=settings,
+            settings_faults=settings_faults,
+        )
+        return await act(args, registry)
     finally:
         await redis.close()
 

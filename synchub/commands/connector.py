@@ -23,6 +23,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     new.add_argument(
         "--into", type=Path, default=Path("connectors"), help="parent folder (default: connectors)"
     )
+    new.add_argument("--polled", action="store_true", help="for a platform that posts nothing")
     new.add_argument("--json", action="store_true", help="JSON on standard output and nothing else")
 
 
@@ -46,7 +47,7 @@ def _list(args: argparse.Namespace) -> int:
             for m in found
         ],
         *(
-            f"{m.name:<12} {m.title} ({m.kind.value}, {m.quality}): {', '.join(sorted(m.topics))}"
+            f"{m.name:<12} {m.title} ({m.kind.value}, {m.quality}): {', '.join(sorted(m.topics)) or 'polled'}"
             for m in found
         ),
     )
@@ -54,12 +55,16 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _new(args: argparse.Namespace) -> int:
-    files = write_connector(args.name, args.into)
+    files = write_connector(args.name, args.into, is_polled=args.polled)
+    told = (
+        "Record answers into fixtures/, then fill manifest.toml, client.py and mapping.py;"
+        if args.polled
+        else "Record deliveries into fixtures/, then fill manifest.toml, signature.py and mapping.py;"
+    )
     say(
         args,
         {"files": [str(file) for file in files]},
         *(f"wrote {file}" for file in files),
-        "Record deliveries into fixtures/, then fill manifest.toml, signature.py and mapping.py;"
-        " docs/adding-a-connector.md leads through it.",
+        f"{told} docs/adding-a-connector.md leads through it.",
     )
     return 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from synchub import keyspace
 from synchub.archive import operations as archive
 from synchub.commands.common import add_common, hub_of, say
+from synchub.commands.doctor_platforms import look_at_platforms
 from synchub.errors import SynchubError
 from synchub.ingress import operations as ingress
 from synchub.keyspace import MerchantKeys
@@ -65,6 +66,7 @@ async def findings(hub: Hub) -> tuple[list[str], list[str]]:
                 f" `synchub account parked {account.name}`."
             )
     await _look_at_archive(hub, notes, complaints)
+    await look_at_platforms(hub, notes, complaints)
     return notes, complaints
 
 

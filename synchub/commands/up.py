@@ -96,7 +96,7 @@ def _faults(args: argparse.Namespace) -> tuple[PlannedFault, ...]:
 
 async def _run(args: argparse.Namespace, settings: Settings, faults: tuple[PlannedFault, ...]) -> int:
     stop, hurry = _signals()
-    hub = LocalHub(args.data, settings, _teller(args), worker_port=free_port() if args.demo else 0)
+    hub = _hub(args, settings)
     try:
         await unless(stop, hub.start())
         if stop.is_set():
@@ -111,6 +111,14 @@ async def _run(args: argparse.Namespace, settings: Settings, faults: tuple[Plann
         return 0
     finally:
         await hub.stop(hurry)
+
+
+def _hub(args: argparse.Namespace, settings: Settings) -> LocalHub:
+    if not args.demo:
+        return LocalHub(args.data, settings, _teller(args))
+    from synchub.demo.model import PROFILE
+
+    return LocalHub(args.data, settings, _teller(args), worker_port=free_port(), profile=PROFILE)
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:

@@ -63,6 +63,48 @@ def test_a_new_account_is_told_with_its_url_and_secret(synchub: Callable[..., Ca
     assert set(added) == {"account", "url", "secret"}
 
 
+ENDPOINT = ("url=https://erp.example/stock", "sku_path=sku", "quantity_path=qty", "location=WH1")
+
+
+def settings_of(*pairs: str) -> list[str]:
+    return [word for pair in pairs for word in ("--credential", pair)]
+
+
+@pytest.mark.parametrize("platform", ["http-json", "http_json"])
+def test_an_account_that_is_polled_has_no_url_to_post_to(synchub: Callable[..., Call], platform: str) -> None:
+    words = ["--merchant", "acme", "--name", "own", *settings_of(*ENDPOINT)]
+    code, out, _ = synchub("account", "add", platform, *words)
+    assert (code, "It is polled" in out, "Post deliveries" in out) == (0, True, False)
+    code, out, _ = synchub("account", "check", "own")
+    assert code == 0, out
+    assert "4 credentials open; it is polled only." in out
+
+
+def test_settings_that_cannot_work_are_refused_in_sentences(synchub: Callable[..., Call]) -> None:
+    words = ["--merchant", "acme", *settings_of(*ENDPOINT[:3], "cursor_kind=opaque")]
+    code, _, err = synchub("account", "add", "http-json", *words)
+    assert code != 0
+    assert "Give either location" in err
+    assert "cursor_kind opaque needs cursor_param." in err
+
+
+def test_a_check_tells_of_settings_that_were_changed_for_the_worse(synchub: Callable[..., Call]) -> None:
+    words = ["--merchant", "acme", "--name", "own", *settings_of(*ENDPOINT)]
+    assert synchub("account", "add", "http-json", *words)[0] == 0
+    assert synchub("account", "rotate", "own", *settings_of("sku_path=a..b"))[0] == 0
+    code, out, _ = synchub("account", "check", "own")
+    assert code == 1
+    assert "sku_path is no path" in out
+
+
+def test_an_account_without_signing_secret_has_none_to_rotate(synchub: Callable[..., Call]) -> None:
+    words = ["--merchant", "acme", "--name", "own", *settings_of(*ENDPOINT)]
+    assert synchub("account", "add", "http-json", *words)[0] == 0
+    code, _, err = synchub("account", "rotate", "own")
+    assert code != 0
+    assert "has no credential" in err
+
+
 def test_the_same_is_told_in_sentences(synchub: Callable[..., Call]) -> None:
     code, out, _ = synchub("account", "add", "standard", "--merchant", "acme")
     assert code == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +18,6 @@ import pytest
 from synchub.safety import clock_skew_s
 from tests.support.buyers import Shop, left, line
 from tests.support.hub import running_hub
-from tests.support.tools import need_tool
 from tests.support.valkey import Valkey
 from tests.support.wait import eventually, lasting
 from workers.reaper import Reaper
@@ -58,7 +58,8 @@ class FalseClock:
 
 
 def _library() -> Path:
-    need_tool("faketime")
+    if shutil.which("faketime") is None:
+        pytest.skip("run by `make witness`")
     return next(path for path in Path("/usr/lib").glob(f"*/{LIBRARY}"))
 
 

@@ -1,0 +1,1 @@
+"""Seeing to it that platforms go on sending."""
