@@ -43,6 +43,7 @@ from redis.exceptions import (
 )
 
 from synchub.errors import Fault, Frozen, OutcomeUnknown, StoreUnavailable
+from synchub.kit.clock import now_ms
 from synchub.kit.tasks import end
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ _TAG_END: Final = "}"
 _STOPPING: Final = "The hub is stopping."
 _NOT_ACCEPTED: Final = "The store does not accept commands at the moment."
 _NOT_REACHED: Final = "The store cannot be reached."
+_AWAY: Final = "The store has been away for some time; the hub goes on by itself when it is back."
 _NOT_ANSWERED: Final = "The store did not answer in time; the change may or may not have happened."
 _REFUSED_WORDS: Final = (
     "MISCONF",
@@ -177,10 +179,13 @@ class CoalescingRedis:
         """Run id of the server that it last talked to; empty before the first time."""
         self.heads: dict[str, tuple[str, int]] = {}
         """Of each merchant the furthest head that this client was told: epoch and ledger sequence."""
+        self.moved_ms: dict[str, int] = {}
+        """When it was told so."""
         self.on_run: Callable[[Connected], Awaitable[None]] | None = None
         """Asked before the first command goes to a server of another run than before."""
         self.on_frozen: Callable[[str], Awaitable[None]] | None = None
         """Asked to prove a merchant's history that a script does not go on without; then it is sent again."""
+        self._is_shut = False
 
     @property
     def waiting(self) -> int:
@@ -209,18 +214,37 @@ class CoalescingRedis:
             await self.on_frozen(_merchant_of(command))
         return await self._sent(command)
 
+    async def try_out(self, *command: Part) -> Any:
+        """Send one command also while everything else is turned away; raises as :meth:`execute` does."""
+        return await self._queued(command)
+
+    def shut(self) -> None:
+        """Turn every command away at once, also those that wait to be sent, until :meth:`reopen`."""
+        self._is_shut = True
+        self._fail_unsent(StoreUnavailable(_AWAY, retry_after_s=1))
+
+    def reopen(self) -> None:
+        """Take commands again."""
+        self._is_shut = False
+
     def saw(self, merchant: str, epoch: str, seq: int) -> None:
         """Remember how far a merchant's history was when this client was answered."""
         known = self.heads.get(merchant)
         if known is None or known[0] != epoch or known[1] < seq:
             self.heads[merchant] = (epoch, seq)
+            self.moved_ms[merchant] = now_ms()
 
     async def _sent(self, command: tuple[Part, ...]) -> Any:
-        if self._is_closed:
-            raise StoreUnavailable(_STOPPING, retry_after_s=1)
+        if self._is_shut:
+            raise StoreUnavailable(_AWAY, retry_after_s=1)
         if self.waiting >= self._settings.waiting_max:
             msg = "Too many commands wait for the store."
             raise StoreUnavailable(msg, retry_after_s=1)
+        return await self._queued(command)
+
+    async def _queued(self, command: tuple[Part, ...]) -> Any:
+        if self._is_closed:
+            raise StoreUnavailable(_STOPPING, retry_after_s=1)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
         if not self._unsent:

@@ -25,6 +25,8 @@ class Head:
 
     epoch: str
     seq: int
+    at_ms: int = 0
+    """When it was seen to stand there; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,3 +37,17 @@ class Proof:
     epoch: str
     seq: int
     feed_seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A merchant's head as it lies in the store; nothing is decided or taken on by reading it."""
+
+    epoch: str
+    """Empty: the store knows no such merchant."""
+    seq: int
+    feed_seq: int
+    clock_ms: int
+    """The merchant's clock when something last changed."""
+    frozen_until_ms: int
+    """By that clock; past or 0: new holds are granted."""

@@ -14,29 +14,36 @@ from typing import TYPE_CHECKING, Final
 
 from synchub import metrics
 from synchub.archive import operations as archive
-from synchub.errors import Fault
 from synchub.history import store, witness
 from synchub.history.model import Finding, Head
+from synchub.history.presence import Presence
 from synchub.keyspace import MerchantKeys
 from synchub.kit.clock import now_ms
 from synchub.kit.hash_chain import ChainBroken
-from synchub.kit.tasks import end, is_ending
 from synchub.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from synchub.history.model import Proof
+    from synchub.history.model import Proof, Standing
     from synchub.lua import Executes
     from synchub.redis import CoalescingRedis, Connected
     from synchub.settings import Settings
 
 _AT_ONCE: Final = 100
-_LOOK_EVERY_S: Final = 0.25
 _ENDLESS: Final = 2**53 - 1
 """A sequence that no history reaches: whatever had it has lost its end."""
 
 _log: Final = get_logger(part="history")
+
+
+async def read_standing(redis: Executes, merchant: str) -> Standing:
+    """Return where a merchant's history stands, for people who look at it.
+
+    Raises:
+        OutcomeUnknown, StoreUnavailable: the store did not answer.
+    """
+    return await store.read_standing(redis, MerchantKeys(merchant))
 
 
 class Historian:
@@ -47,6 +54,8 @@ class Historian:
         self._settings = settings
         self._proving: dict[str, asyncio.Task[None]] = {}
         self._written: dict[str, Head] = {}
+        self.presence = Presence(redis, after_ms=settings.authority.after_ms)
+        """Whether the store is there at all."""
         redis.on_run = self.object
         redis.on_frozen = self.prove
 
@@ -59,9 +68,7 @@ class Historian:
         Raises:
             OutcomeUnknown, StoreUnavailable: it could not be asked; the connection must not be used.
         """
-        known = [
-            (merchant, Head(epoch=epoch, seq=seq)) for merchant, (epoch, seq) in self._redis.heads.items()
-        ]
+        known = [(merchant, self._seen(merchant)) for merchant in self._redis.heads]
         for start in range(0, len(known), _AT_ONCE):
             part = known[start : start + _AT_ONCE]
             await asyncio.gather(*(self._object(connected, merchant, seen) for merchant, seen in part))
@@ -80,12 +87,9 @@ class Historian:
 
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Look for the store as long as it is away, so that an objection does not wait for a request."""
-        task = asyncio.create_task(self._watch(), name="look-for-store")
-        try:
+        """Look for the store again and again, so that an objection does not wait for a request."""
+        async with self.presence.watching():
             yield
-        finally:
-            await end(task)
 
     async def write_down(self) -> None:
         """Write beside the archive what this process has seen; workers do so again and again.
@@ -98,14 +102,13 @@ class Historian:
             await asyncio.to_thread(witness.write, self._settings.archive.folder, heads)
             self._written = heads
 
-    async def _watch(self) -> None:
-        while not is_ending():
-            if self._redis.is_cut_off:
-                with contextlib.suppress(Fault):
-                    await self._redis.execute("PING")
-            await asyncio.sleep(_LOOK_EVERY_S)
+    def _seen(self, merchant: str) -> Head | None:
+        known = self._redis.heads.get(merchant)
+        if known is None:
+            return None
+        return Head(epoch=known[0], seq=known[1], at_ms=self._redis.moved_ms.get(merchant, 0))
 
-    async def _object(self, connected: Connected, merchant: str, seen: Head) -> None:
+    async def _object(self, connected: Connected, merchant: str, seen: Head | None) -> None:
         proof = await store.prove(
             connected, MerchantKeys(merchant), seen=seen, now_ms=now_ms(), settings=self._settings
         )
@@ -113,8 +116,7 @@ class Historian:
         self._redis.saw(merchant, proof.epoch, proof.seq)
 
     async def _prove(self, merchant: str) -> None:
-        known = self._redis.heads.get(merchant)
-        seen = Head(epoch=known[0], seq=known[1]) if known else None
+        seen = self._seen(merchant)
         written = await _written(self._settings, merchant)
         proof = await store.prove(
             self._redis,

@@ -1,11 +1,11 @@
-"""One script, and nothing decided here."""
+"""One script and one reading, and nothing decided here."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from synchub import lua
-from synchub.history.model import Finding, Head, Proof
+from synchub.history.model import Finding, Head, Proof, Standing
 from synchub.redis import RUN
 from synchub.steps import saw, step_args
 
@@ -44,6 +44,7 @@ async def prove(
             "server": RUN,
             "seen_epoch": seen.epoch,
             "seen_seq": seen.seq,
+            "seen_ms": seen.at_ms,
             "written_epoch": written.epoch,
             "written_seq": written.seq,
             "window_ms": settings.reservations.regrant_window_ms,
@@ -53,4 +54,18 @@ async def prove(
     saw(redis, keys, epoch, seq)
     return Proof(
         finding=Finding(finding.decode()), epoch=epoch.decode(), seq=int(seq), feed_seq=int(feed_seq)
+    )
+
+
+async def read_standing(redis: Executes, keys: MerchantKeys) -> Standing:
+    """Return the head as it is; unlike a script's reading it waits for nobody's proof."""
+    found = await redis.execute("HMGET", keys.head, "epoch", "seq", "feed_seq", "clock", "frozen")
+    epoch, *numbers = found
+    seq, feed_seq, clock_ms, frozen_until_ms = (int(number or 0) for number in numbers)
+    return Standing(
+        epoch=(epoch or b"").decode(),
+        seq=seq,
+        feed_seq=feed_seq,
+        clock_ms=clock_ms,
+        frozen_until_ms=frozen_until_ms,
     )

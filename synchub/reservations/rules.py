@@ -58,7 +58,7 @@ def reservation_of(stored: bytes) -> Reservation:
     return Reservation(
         id=hold["id"],
         seq=int(hold["seq"]),
-        epoch=hold["id"].rsplit(".", 1)[0],
+        epoch=hold["id"].partition(".")[0],
         status=_STATUS[hold["status"]],
         mode=_MODE[hold["mode"]],
         agent=hold["agent"],

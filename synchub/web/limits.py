@@ -2,7 +2,8 @@
 
 Mostly in the same step in which it answers the request. A refusal is remembered until there can be room
 again: until then further requests of the agent are refused here, and the store is not asked. When it cannot
-be asked, there is no answer either: nobody is let through uncounted.
+be asked, there is no answer either: nobody is let through uncounted. Questions that go to sources because the
+store has been away for long are counted by each process for itself.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Limits:
         self._settings = hub.settings.limits
         self._refused: dict[str, tuple[Rate, float]] = {}
         """Of each agent, under which rate it was refused and when there can be room again."""
+        self._here: dict[str, float] = {}
+        """Of each agent, up to when its requests are paid for, in µs: only while the store is away."""
 
     def rate(self, agent: Agent) -> Rate:
         """Return what the agent may ask, for a step of the store that counts the request itself."""
@@ -58,6 +61,22 @@ class Limits:
         wait_us = await agents.take_token(self._redis, agent, self.rate(agent))
         if wait_us:
             raise self.refusal(agent, wait_us)
+
+    def take_here(self, agent: Agent) -> None:
+        """Count one request in this process alone, for as long as the store cannot count for all.
+
+        Raises:
+            RateLimited: the agent may not ask now, and was not counted.
+        """
+        self.check(agent)
+        rate, now_us = self.rate(agent), monotonic_ms() * _MILLISECOND_US
+        paid_us = max(self._here.get(agent.name, 0), now_us)
+        wait_us = paid_us - now_us - (rate.burst - 1) * rate.interval_us
+        if wait_us > 0:
+            raise self.refusal(agent, int(wait_us) + 1)
+        if len(self._here) >= REFUSED_MAX:
+            self._here.clear()
+        self._here[agent.name] = paid_us + rate.interval_us
 
     def check(self, agent: Agent) -> None:
         """Return unless it is known already that there is no room for a request.

@@ -21,6 +21,7 @@ from synchub.mappings.aliases import present_names
 from synchub.stock import operations as stock
 from synchub.web.answers import answer_json
 from synchub.web.auth import agent_of, check_channel
+from synchub.web.away import compare_with_sources, query_sources, show_from_source
 from synchub.web.bodies import Body, Rows, read_body, sku_of
 from synchub.web.deadline import Effect, in_time
 from synchub.web.keys import HUB
@@ -84,6 +85,8 @@ async def show_stock(request: web.Request) -> web.Response:
     agent = agent_of(request, Scope.STOCK_READ)
     asker = _asker(request, agent, request.query.get("channel"))
     wanted = {sku_of(request.match_info["sku"]): _quantity(request.query.get("quantity"))}
+    if request.app[HUB].authority.is_needed:
+        return await show_from_source(request, agent, asker, wanted)
     answers, renamed = await _answer(request, agent, asker, wanted)
     _note(request, agent, answers)
     return answer_json(_bodies(wanted, answers, renamed)[0])
@@ -96,6 +99,8 @@ async def query_stock(request: web.Request) -> web.Response:
     query = await read_body(request, Query)
     asker = _asker(request, agent, query.channel)
     wanted = _folded(query.items)
+    if request.app[HUB].authority.is_needed:
+        return await query_sources(request, agent, asker, wanted)
     answers, renamed = await _answer(request, agent, asker, wanted)
     _note(request, agent, answers)
     return answer_json(
@@ -114,6 +119,8 @@ async def verify_stock(request: web.Request) -> web.Response:
     body = await read_body(request, Verify)
     asker = _asker(request, agent, body.channel)
     presented = [Presented(sku=sku_of(item.sku), checksum=item.checksum) for item in body.items]
+    if request.app[HUB].authority.is_needed:
+        return await compare_with_sources(request, agent, asker, presented)
     reading = await _read(request, agent, asker, list(dict.fromkeys(one.sku for one in presented)))
     redis = request.app[HUB].redis
     renamed = await present_names(redis, asker.keys, [one.sku for one in reading.answers if one.gone])

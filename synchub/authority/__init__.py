@@ -1,0 +1,1 @@
+"""Answers while the store is away: the sources are asked, and nothing is told from memory."""
