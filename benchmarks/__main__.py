@@ -28,6 +28,7 @@ from benchmarks.pickup import measure_pickup
 from benchmarks.profiles import profile_hub
 from benchmarks.receiver import measure_receiver
 from benchmarks.scale import Scale, scale_of
+from benchmarks.stalls import measure_stalls
 
 Measure = Callable[[Scale], Awaitable[list[Figure]]]
 
@@ -81,6 +82,7 @@ BENCHMARKS: dict[str, Measure] = {
     "holds": measure_holds,
     "fanout": measure_fanout,
     "memory": measure_memory,
+    "stalls": measure_stalls,
     "idle": idle_figures,
 }
 

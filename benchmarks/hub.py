@@ -107,13 +107,19 @@ def store(core: int | None = None) -> Iterator[str]:
 
 @contextlib.asynccontextmanager
 async def hub(
-    redis_url: str, *, cores: Cores | None = None, works: bool = True, profile_into: Path | None = None
+    redis_url: str,
+    *,
+    cores: Cores | None = None,
+    works: bool = True,
+    profile_into: Path | None = None,
+    settings: Mapping[str, str] | None = None,
+    port: int = 0,
 ) -> AsyncIterator[Hub]:
-    """Run one api process and, unless told otherwise, one worker on an empty store."""
+    """Run one api process and, unless told otherwise, one worker; ``settings`` by their names outside."""
     cores = cores or Cores()
     account = await synchub_json("account", "add", "standard", "--merchant", MERCHANT, redis_url=redis_url)
     agent = await synchub_json("agent", "add", "--merchant", MERCHANT, redis_url=redis_url)
-    port = free_port()
+    port = port or free_port()
     commands = {"serve": ["serve", "--redis", redis_url, "--port", str(port)]}
     if works:
         commands["work"] = ["work", "--redis", redis_url]
@@ -121,7 +127,8 @@ async def hub(
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="synchub-bench-")))
         log = folder / "hub.log"
-        env = {**SECRETS, **LIMITS, "SYNCHUB_ARCHIVE__FOLDER": str(folder / "archive")}
+        archive = {"SYNCHUB_ARCHIVE__FOLDER": str(folder / "archive")}
+        env = {**SECRETS, **LIMITS, **archive, **(settings or {})}
         children = {}
         for name, arguments in commands.items():
             core = cores.serve if name == "serve" else cores.others

@@ -23,7 +23,7 @@ from synchub.errors import Misconfigured
 from synchub.kit.processes import Child, Command
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from synchub.settings import Settings
 
@@ -62,8 +62,15 @@ class LocalHub:
     """The hub of one data folder; ``say`` is told in sentences what happens to it."""
 
     def __init__(
-        self, data: Path, settings: Settings, say: Callable[[str], None], *, worker_port: int = 0
+        self,
+        data: Path,
+        settings: Settings,
+        say: Callable[[str], None],
+        *,
+        worker_port: int = 0,
+        profile: Mapping[str, str] | None = None,
     ) -> None:
+        """``profile`` are settings by their names in the environment, for those that are not set there."""
         self.data = data.absolute()
         self.url = ""
         self.store = EmbeddedStore(self.data / "valkey")
@@ -71,6 +78,7 @@ class LocalHub:
         self.archive = _archive(self.data, settings)
         self._server = settings.server
         self._worker_port = worker_port
+        self._profile = {name: value for name, value in (profile or {}).items() if name not in os.environ}
         self._say = say
         self._held = contextlib.ExitStack()
         self._started: list[Child] = []
@@ -164,11 +172,17 @@ class LocalHub:
             name="worker process",
             argv=(sys.executable, "-m", "workers"),
             log=self.data / "work.log",
-            environment={**self._environment(), "SYNCHUB_WORKER__PORT": str(self._worker_port)},
+            environment={
+                **self._environment(),
+                "SYNCHUB_WORKER__PORT": str(self._worker_port),
+                # Where platforms post to, so that it can see to it that they go on.
+                "SYNCHUB_SERVER__PUBLIC_URL": self._server.public_url or self.url,
+            },
         )
 
     def _environment(self) -> dict[str, str]:
         return {
+            **self._profile,
             "SYNCHUB_REDIS__URL": self.store.url,
             "SYNCHUB_REDIS__QUEUE_URL": "",
             "SYNCHUB_SECRETS__KEY_FILE": str(self.key_file),

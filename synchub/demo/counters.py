@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LINE: Final = re.compile(r"^(synchub_\w+_total)(?:\{(.*)\})? ([0-9.e+]+)$", re.MULTILINE)
-_CONNECTOR: Final = re.compile(r'connector="([^"]*)"')
+_LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
 
 
 class Counters:
@@ -25,7 +25,7 @@ class Counters:
         self._http = http
         self._addresses = addresses
         self._last: dict[tuple[str, str, str], float] = {}
-        self._sums: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self._sums: defaultdict[tuple[str, frozenset[tuple[str, str]]], float] = defaultdict(float)
 
     async def refresh(self) -> None:
         """Read all processes that answer."""
@@ -36,9 +36,10 @@ class Counters:
             except (aiohttp.ClientError, TimeoutError):
                 continue
 
-    def count(self, name: str, connector: str = "") -> int:
-        """Return one counter, of one connector or of all."""
-        found = (value for (one, of), value in self._sums.items() if one == name and connector in {"", of})
+    def count(self, name: str, **labels: str) -> int:
+        """Return the sum of one counter over all its labels but these."""
+        wanted = set(labels.items())
+        found = (value for (one, told), value in self._sums.items() if one == name and wanted <= told)
         return int(sum(found))
 
     def _note(self, address: str, text: str) -> None:
@@ -46,5 +47,5 @@ class Counters:
             value, place = float(written), (address, name, labels)
             before = self._last.get(place, 0.0)
             self._last[place] = value
-            of = _CONNECTOR.search(labels)
-            self._sums[name, of[1] if of else ""] += value - before if value >= before else value
+            told = frozenset(_LABEL.findall(labels))
+            self._sums[name, told] += value - before if value >= before else value

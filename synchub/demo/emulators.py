@@ -54,6 +54,7 @@ class Platform:
         argv += ["--paused", "--tries", str(TRIES), "--seed", str(self.cast.seed)]
         argv += ["--rate", str(self.cast.rate), "--orders", str(self.cast.orders)]
         argv += ["--ships-elsewhere"] if self.cast.sells else []
+        argv += ["--heartbeat", self.cast.heartbeat] if self.cast.heartbeat else []
         argv += [text for pair in credentials.items() for text in ("--credential", "=".join(pair))]
         argv += [
             text

@@ -6,6 +6,8 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from synchub.accounts import operations as accounts
+from synchub.accounts.evidence import choose_evidence
+from synchub.accounts.evidence_rules import ANY, Way
 from synchub.accounts.model import NewAccount
 from synchub.accounts.operations import Registry
 from synchub.accounts.rules import hook_url
@@ -24,10 +26,20 @@ from synchub.mappings import operations as mappings
 from synchub.redis import CoalescingRedis
 from synchub.settings import load_settings
 from synchub.stock import operations as stock
+from synchub.sync_lag import operations as sync_lag
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from synchub.demo.model import Cast
     from synchub.local_hub import LocalHub
+    from synchub.sync_lag.model import SyncState
+
+LAG_MS: Final = 4000
+"""The desk brings every sale to the warehouse at once; this is a generous while after."""
+
+OVERDUE_MS: Final = 8000
+"""An acknowledgement that has not come by then is looked for."""
 
 _SALES_AT_ONCE: Final = 100
 
@@ -99,6 +111,18 @@ class Merchant:
                 await accounts.rotate_credential(self._registry, cast.account, name, value=value)
         return False
 
+    async def trust_reads(self, cast: Cast) -> None:
+        """Say after which time a level that is read contains every sale: an acknowledgement may be lost."""
+        await choose_evidence(
+            self._redis,
+            MERCHANT,
+            cast.account,
+            ANY,
+            Way.LAG,
+            lag_ms=LAG_MS,
+            manifests=self._registry.manifests,
+        )
+
     async def admit_agent(self) -> str:
         """Return a key for the demo's agent; the one of the last run is revoked."""
         if AGENT in {agent.name for agent in await agents.list_agents(self._redis, MERCHANT)}:
@@ -136,10 +160,32 @@ class Merchant:
                 settled += 1
         return settled
 
+    async def settle_shipped(self, is_shipped: Callable[[str], bool]) -> int:
+        """Settle sales of agents that the warehouse has, and whose acknowledgement has not come for long.
+
+        Nobody else can know: what the hub itself has sold is told to the warehouse by the merchant, and the
+        merchant's order system sees there that it has arrived.
+        """
+        page = await stock.list_sales(self._redis, self._keys, older_than_ms=OVERDUE_MS, limit=_SALES_AT_ONCE)
+        lost = [sale for sale in page.sales if not sale.origin and is_shipped(sale.hold)]
+        for sale in lost:
+            await stock.settle_sale(
+                self._redis,
+                self._keys,
+                sale.names,
+                cause="settled:demo:the warehouse has it",
+                settings=self._registry.settings,
+            )
+        return len(lost)
+
     async def open_sales(self) -> int:
         """Return how many sales some level does not contain yet."""
         count = await stock.count_sales(self._redis, self._keys, overdue_after_ms=0)
         return count.open
+
+    async def sync_states(self) -> dict[str, SyncState]:
+        """Return what the hub thinks of each account."""
+        return {name: one.state for name, one in (await sync_lag.read_accounts(self._redis)).items()}
 
     async def ledger_seq(self) -> int:
         """Return how many effects the merchant's ledger has."""

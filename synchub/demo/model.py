@@ -30,6 +30,8 @@ class Cast:
     """The share of them that are orders and cancellations."""
     ours: str = ""
     """The merchant's name for its place; empty where the platform speaks the merchant's own."""
+    heartbeat: str = ""
+    """Seconds between its signs of life; empty where it gives none by itself."""
     has_no_versions: bool = False
     """A rise may be an old delivery that comes late, so it has to be fetched."""
 
@@ -38,6 +40,24 @@ class Cast:
         """Whether it takes orders, which leave from the warehouse; its own levels do not count."""
         return self.role is Role.CONTRIBUTOR
 
+
+PROFILE: Final = {
+    "SYNCHUB_SYNC__LOOK_EVERY_MS": "500",
+    "SYNCHUB_SYNC__CANARY_EVERY_MS": "1500",
+    "SYNCHUB_SYNC__GRACE_MS": "2000",
+    "SYNCHUB_SYNC__SILENCE_FLOOR_MS": "2000",
+    "SYNCHUB_POLLING__LOOK_EVERY_MS": "250",
+    "SYNCHUB_POLLING__SAFETY_EVERY_MS": "5000",
+    "SYNCHUB_POLLING__BUSY_EVERY_MS": "1500",
+    "SYNCHUB_POLLING__QUIET_EVERY_MS": "1500",
+    "SYNCHUB_POLLING__RETRY_BASE_MS": "500",
+    "SYNCHUB_POLLING__RETRY_MAX_MS": "2000",
+    "SYNCHUB_HOOK_GUARD__CHECK_EVERY_MS": "4000",
+    "SYNCHUB_UPSTREAM__PRIVATE_TARGETS": "127.0.0.0/8",
+    "SYNCHUB_UPSTREAM__BREAKER_WINDOW_MS": "5000",
+    "SYNCHUB_UPSTREAM__BREAKER_OPEN_MS": "1000",
+}
+"""Ordinary settings, so short that a run of a minute shows what takes minutes otherwise."""
 
 CAST: Final = (
     Cast(
@@ -56,6 +76,7 @@ CAST: Final = (
         role=Role.CONTRIBUTOR,
         seed=2,
         place="MARKETPLACE",
+        heartbeat="1.5",
         rate=5.0,
         orders=0.15,
     ),
@@ -148,8 +169,11 @@ class FaultReport:
     detected_after_s: float | None
     """Since its beginning."""
     recovered_after_s: float | None
-    """Since its end."""
+    """Since its end: nothing of it is wrong any more, and the hub takes the account for well."""
     polls: int
+    """Polls of the platform from its beginning until then."""
+    calls_put_off: int
+    """Calls that the hub did not make meanwhile because the platform's limits had no room."""
     missing: int
     """SKUs that the platform changed meanwhile and of which the agent still knows another number."""
 
@@ -190,4 +214,6 @@ class Figures:
     """Orders that marketplace and shop took themselves."""
     open_sales: int
     """Sales that the warehouse's level did not contain yet at the last look."""
+    settled: int
+    """Sales of the agent whose acknowledgement was lost, and that the order desk found at the warehouse."""
     faults: list[FaultReport] = field(default_factory=list)

@@ -19,6 +19,7 @@ from synchub.demo.stage import CALL_S, Stage
 from synchub.demo.watch import FaultWatch
 from synchub.errors import Fault, Misconfigured
 from synchub.kit.waiting import unless
+from synchub.sync_lag.model import SyncState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,7 @@ LOOK_S: Final = 0.5
 """How often changes are shown and faults are looked at."""
 
 STATUS_S: Final = 2.0
-SETTLE_S: Final = 10.0
+SETTLE_S: Final = 15.0
 """How long everything posted may take to arrive once the platforms have fallen silent."""
 
 _SETTLE_LOOK_S: Final = 0.1
@@ -82,6 +83,7 @@ class Show:
         self._truths: list[Truth] = []
         self._seq = 0
         self._open_sales = 0
+        self._settled = 0
 
     async def run(self, stop: asyncio.Event, for_s: float | None) -> None:
         """Let the play go on until ``stop`` or the time is over."""
@@ -137,10 +139,13 @@ class Show:
             await self._measure()
             self._truths = await stage.truths()
             elapsed_s = time.monotonic() - stage.started_s
+            wrong = disagreeing(totals(self._truths), stage.agent.known)
+            states = await stage.merchant.sync_states()
             for watch in self._watches:
-                watch.look(elapsed_s, stage.counters, totals(self._truths), stage.agent.known)
+                watch.look(elapsed_s, stage.counters, states.get(watch.account, SyncState.HEALTHY), wrong)
         if thoroughly:
             self._seq = await stage.merchant.ledger_seq()
+            self._settled += await stage.merchant.settle_shipped(stage.desk.is_shipped)
             self._open_sales = await stage.merchant.open_sales()
 
     def _take_heard(self) -> None:
@@ -190,6 +195,7 @@ class Show:
             sold=bought["sold"],
             orders=stage.desk.taken,
             open_sales=self._open_sales,
+            settled=self._settled,
             faults=[watch.report(missing) for watch in self._watches],
         )
 

@@ -38,6 +38,10 @@ class OrderDesk:
         self._names: set[str] = set()
         self._traded: list[Traded] = []
 
+    def is_shipped(self, name: str) -> bool:
+        """Whether the warehouse has an order of that name."""
+        return name in self._shipments
+
     @property
     def is_done(self) -> bool:
         """Whether the warehouse has been told of everything."""

@@ -79,7 +79,16 @@ class Screen:
             )
         for fault in figures.faults:
             noticed, over = _s(fault.detected_after_s), _s(fault.recovered_after_s)
-            self.say(f"  {fault.kind} of {fault.account}: noticed {noticed}, made good {over} after its end.")
+            polled = f"{fault.polls} polls" if fault.polls else "not polled"
+            self.say(
+                f"  {fault.kind} of {fault.account}: noticed after {noticed}, {polled},"
+                f" {fault.missing or 'nothing'} missing, well again {over} after its end."
+            )
+        if figures.settled:
+            self.say(
+                f"  {figures.settled} acknowledgements were lost: the order desk found those sales"
+                " at the warehouse."
+            )
         if was_cut_short:
             self.say(f"  Stopped while {figures.missing} SKUs were on their way.")
         elif figures.missing:

@@ -115,6 +115,8 @@ class Stage:
             is_new = await self.merchant.connect(one.cast, credentials[one.cast.account], one.address)
             how = "added" if is_new else "known from the last run"
             self._screen.step(f"account {one.cast.account} ({one.cast.platform}) is {how}")
+        [warehouse] = [one for one in self.platforms if not one.cast.sells]
+        await self.merchant.trust_reads(warehouse.cast)
 
     async def _admit_agent(self) -> None:
         key = await self.merchant.admit_agent()

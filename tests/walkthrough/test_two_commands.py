@@ -100,3 +100,16 @@ def test_forged_and_repeated_deliveries_are_counted_and_change_nothing(tmp_path:
     assert told["rejected"] > 0
     assert told["duplicates"] > 0
     assert told["missing"] == forged["missing"] == repeated["missing"] == 0
+
+
+@pytest.mark.fault
+def test_a_stall_is_noticed_and_polled_and_nothing_is_missing(tmp_path: Path) -> None:
+    fault = ("--fault", "stall:shop@1s-11s")
+    with Up(tmp_path / "run", "--demo", "--for", "14s", "--json", "--port", "0", *fault) as up:
+        code, out = up.end()
+        told = figures(out)
+        assert code == 0, up.errors()
+    [stall] = told["faults"]
+    assert stall["detected_after_s"] is not None, up.errors()
+    assert stall["polls"] > 0
+    assert told["missing"] == stall["missing"] == 0
