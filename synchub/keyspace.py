@@ -16,6 +16,7 @@ from synchub.errors import InvalidRequest
 from synchub.feed_keys import FEED_FAMILIES, FeedKeys
 from synchub.push_keys import PUSH_FAMILIES
 from synchub.script_keys import SCRIPT_FAMILIES, Family
+from synchub.sync_keys import SYNC_FAMILIES
 
 SEPARATOR: Final = "\x1f"
 """Joins parts inside a field or member; identifiers never contain control characters."""
@@ -268,7 +269,7 @@ _FETCH_FAILURES = _family(
 )
 
 
-FAMILIES: Final = (*_families, *FEED_FAMILIES, *PUSH_FAMILIES, *SCRIPT_FAMILIES)
+FAMILIES: Final = (*_families, *FEED_FAMILIES, *PUSH_FAMILIES, *SYNC_FAMILIES, *SCRIPT_FAMILIES)
 """Every kind of key there is, for the documentation and the tests."""
 
 

@@ -1,8 +1,9 @@
 """Every number of ``/metrics``, in one place and under one prefix.
 
 No label carries a SKU, an agent or a merchant: connectors are few, those are
-not. Points in time are exported as timestamps, so that an age is correct even
-when nobody updates it.
+not. The first 200 accounts that call are named, all others together are ``other``.
+Points in time are exported as timestamps, so that an age is correct even when
+nobody updates it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from synchub import __version__
+from synchub.kit.labels import BoundedLabels
 
 REGISTRY: Final = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
@@ -59,6 +61,7 @@ deliveries_taken_over: Final = _counter(
 )
 queue_depth: Final = _gauge("queue_depth", "Deliveries or jobs waiting", "stage")
 queue_oldest_age: Final = _gauge("queue_oldest_age_seconds", "Age of the oldest waiting delivery", "stage")
+workers_present: Final = _gauge("workers", "Workers that have given a sign of life in the last ten seconds")
 dlq_depth: Final = _gauge("dlq_depth", "Deliveries on the dead-letter list")
 dlq_oldest: Final = _gauge(
     "dlq_oldest_timestamp_seconds", "When the oldest dead letter was put there; 0: none"
@@ -93,6 +96,124 @@ evidence_disproved: Final = _gauge(
 # Fetching
 poll_requests: Final = _counter("poll_requests_total", "Calls to platforms", "connector", "result")
 refetch_due: Final = _gauge("refetch_due", "Items waiting to be fetched", "connector")
+refetch_oldest: Final = _gauge(
+    "refetch_oldest_timestamp_seconds",
+    "Since when the item that waits longest is to be fetched; 0: none",
+    "connector",
+)
+refetch_overflows: Final = _counter(
+    "refetch_overflows_total", "Times that everything was read because too many items waited", "connector"
+)
+
+# Polling
+polls: Final = _counter("polls_total", "Turns of polling by what came of them", "connector", "mode", "result")
+poll_pages: Final = _counter("poll_pages_total", "Pages that were polled", "connector")
+poll_records: Final = _counter(
+    "poll_records_total", "Facts on polled pages, those read again too", "connector"
+)
+poll_put_aside: Final = _counter(
+    "poll_put_aside_total", "Polled facts that were put aside, or could not be used at all", "connector"
+)
+poll_rewinds: Final = _counter(
+    "poll_rewinds_total", "Polls that began earlier than the last one ended", "connector", "reason"
+)
+poll_turns_cut: Final = _counter(
+    "poll_turns_cut_total", "Turns that ended before the platform had no more", "connector"
+)
+
+# Subscriptions at platforms
+hook_checks: Final = _counter(
+    "hook_checks_total", "Times that a platform was asked whether it sends to us", "connector", "result"
+)
+hook_repairs: Final = _counter(
+    "hook_repairs_total", "Subscriptions at platforms that were made or enabled again", "connector", "outcome"
+)
+hook_accounts: Final = _gauge(
+    "hook_accounts", "Accounts by what their platform last said of our subscription", "connector", "state"
+)
+hooks_need_person: Final = _gauge(
+    "hooks_need_person", "Accounts whose subscription the hub cannot repair by itself", "connector"
+)
+
+# Calls to platforms
+upstream_accounts: Final = BoundedLabels(200)
+"""Accounts that are named in metrics; more would make more lines than anybody reads."""
+upstream_calls: Final = _counter(
+    "upstream_calls_total", "Calls to platforms by what came of them", "connector", "operation", "result"
+)
+upstream_call_seconds: Final = _latency(
+    "upstream_call_seconds", "How long platforms took to answer, without the wait for the turn", "connector"
+)
+upstream_wait: Final = _latency(
+    "upstream_wait_seconds", "How long calls waited for their turn in a platform's limits", "priority"
+)
+upstream_in_flight: Final = _gauge("upstream_in_flight", "Calls to platforms that have not been answered yet")
+upstream_put_off: Final = _counter(
+    "upstream_put_off_total",
+    "Calls not made because a platform's limits had no room in time",
+    "connector",
+    "limit",
+)
+upstream_retries: Final = _counter(
+    "upstream_retries_total",
+    "Calls to platforms made again, or not because there were enough of them",
+    "connector",
+    "outcome",
+)
+upstream_budget: Final = _gauge(
+    "upstream_budget_remaining",
+    "What was left of an account's limits after the last call of this process",
+    "account",
+)
+upstream_capacity: Final = _gauge(
+    "upstream_budget_capacity", "What an account's limits hold at most, as its platform last said", "account"
+)
+upstream_breaker: Final = _gauge(
+    "upstream_breaker_state",
+    "0: calls are made; 1: a few are tried; 2: none are made",
+    "account",
+    "operation",
+)
+upstream_trips: Final = _counter(
+    "upstream_breaker_trips_total", "Times that an account's breaker has opened", "account", "operation"
+)
+upstream_store_away: Final = _gauge(
+    "upstream_store_away", "1 while this process counts calls to platforms by itself"
+)
+
+# Deliveries that stop
+connector_state: Final = _gauge(
+    "connector_state",
+    "1 for the state that an account's deliveries are in; of those not named, how many are",
+    "account",
+    "state",
+)
+connector_suspicion: Final = _gauge(
+    "connector_suspicion",
+    "What speaks against an account's deliveries; from 1 on they are stalled",
+    "account",
+)
+source_freshest: Final = _gauge(
+    "source_freshest_timestamp_seconds", "The newest time that an account's platform has told", "account"
+)
+canary_last_received: Final = _gauge(
+    "canary_last_received_timestamp_seconds", "When an account's last sign of life came", "account"
+)
+sync_coverage: Final = _gauge(
+    "sync_coverage_ratio",
+    "The share of what polls found within a day of which deliveries had told",
+    "account",
+)
+sync_found: Final = _counter("sync_found_total", "Changes that polls found", "connector")
+sync_unseen: Final = _counter(
+    "sync_unseen_total", "Changes that polls found and no delivery had told", "connector"
+)
+sync_all_silent: Final = _gauge(
+    "sync_all_silent", "1 while nobody is heard, or deliveries wait here: the cause is ours"
+)
+sync_judged: Final = _gauge(
+    "sync_judged_timestamp_seconds", "When accounts were last judged, by whichever worker does it"
+)
 
 # Feed
 feed_readers: Final = _gauge("feed_readers", "Connections that follow a feed in this process")
@@ -137,6 +258,16 @@ push_oldest: Final = _gauge(
 epochs_renewed: Final = _counter(
     "epochs_renewed_total", "Histories renamed by this process because the store had lost their ends"
 )
+store_away: Final = _gauge(
+    "store_away", "1 while this process does without the store, because it has been away for too long"
+)
+authority_answers: Final = _counter(
+    "authority_answers_total",
+    "SKUs asked for while the store was away, answered from their sources",
+    "outcome",
+)
+authority_waiting: Final = _gauge("authority_waiting_items", "Items that wait for their sources' answers")
+authority_items: Final = _gauge("authority_items", "SKUs and mapped items kept for the store's absence")
 merchants_frozen: Final = _gauge("merchants_frozen", "Merchants for whom nothing new is granted at present")
 tokens_restored: Final = _counter("tokens_restored_total", "Tokens presented again after a loss", "outcome")
 

@@ -9,11 +9,10 @@ comes from the environment (``SYNCHUB_REDIS__URL``) before the file named by
 from __future__ import annotations
 
 import os
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,16 +21,21 @@ from pydantic_settings import (
 )
 
 from synchub.errors import Misconfigured
+from synchub.sync_settings import (
+    AuthoritySettings,
+    HookGuardSettings,
+    PollingSettings,
+    Section,
+    SyncSettings,
+    UpstreamSettings,
+    checked_networks,
+)
 
 DEFAULT_FILE = Path("config/synchub.toml")
 _FILE_VARIABLE = "SYNCHUB_CONFIG"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class RedisSettings(_Section):
+class RedisSettings(Section):
     """The store of stock, ledger and feeds, and the queue of the workers."""
 
     url: str = "redis://127.0.0.1:6379/0"
@@ -48,7 +52,7 @@ class RedisSettings(_Section):
     """What to do at start with a server that could lose or evict data."""
 
 
-class ServerSettings(_Section):
+class ServerSettings(Section):
     """The HTTP face."""
 
     host: str = "127.0.0.1"
@@ -67,7 +71,7 @@ class ServerSettings(_Section):
     """On SIGTERM, how long open requests and feeds get to end."""
 
 
-class IngressSettings(_Section):
+class IngressSettings(Section):
     """What is taken in, and how far the workers may fall behind."""
 
     stream_max: int = Field(default=1_000_000, ge=100)
@@ -90,7 +94,7 @@ class IngressSettings(_Section):
     """A source time further ahead than this is not believed: the whole delivery is quarantined."""
 
 
-class StockSettings(_Section):
+class StockSettings(Section):
     """How numbers become the truth."""
 
     max_age_ms: int = Field(default=900_000, ge=1000)
@@ -115,7 +119,7 @@ class StockSettings(_Section):
     """How long ids of unversioned changes are remembered; longer than any platform retries."""
 
 
-class ReservationSettings(_Section):
+class ReservationSettings(Section):
     """Holds that agents place before they pay."""
 
     remember_hours: int = Field(default=48, ge=1, le=24 * 30)
@@ -126,7 +130,7 @@ class ReservationSettings(_Section):
     """Most requests for holds that one process has decided in one step of the store."""
 
 
-class FeedSettings(_Section):
+class FeedSettings(Section):
     """What agents are told, and how fast."""
 
     retained: int = Field(default=100_000, ge=100)
@@ -169,7 +173,7 @@ class FeedSettings(_Section):
     """A feed connection is ended after this long, give or take a fifth, so that keys and load move."""
 
 
-class SubscriptionSettings(_Section):
+class SubscriptionSettings(Section):
     """What is pushed to addresses of agents."""
 
     per_agent: int = Field(default=20, ge=1)
@@ -204,29 +208,25 @@ class SubscriptionSettings(_Section):
     @field_validator("private_targets")
     @classmethod
     def _are_networks(cls, text: str) -> str:
-        for part in filter(None, map(str.strip, text.split(","))):
-            ip_network(part)
-        return text
+        return checked_networks(text)
 
 
-class RefetchSettings(_Section):
+class RefetchSettings(Section):
     """Fetching levels that a delivery could not tell."""
 
     confirm_after_ms: int = Field(default=30_000, ge=0)
     """An unversioned fall counts at once and is confirmed by a fetch after this long."""
     sweep_every_ms: int = Field(default=2000, ge=100)
     """How often a worker looks for fetches that are due; a new one is started at once."""
-    deadline_ms: int = Field(default=10_000, ge=100)
-    """A platform's answer must be complete by then."""
     backoff_base_ms: int = Field(default=1000, ge=10)
     """First pause after a failed fetch; it doubles, with full jitter."""
     backoff_max_ms: int = Field(default=60_000, ge=100)
     """Longest pause after failed fetches."""
-    answer_max_bytes: int = Field(default=4_194_304, ge=1024)
-    """Largest platform answer that is read."""
+    items_max: int = Field(default=10_000, ge=1)
+    """Most items of an account that are fetched one by one; when more wait, everything is polled instead."""
 
 
-class ArchiveSettings(_Section):
+class ArchiveSettings(Section):
     """The copy of the ledger that does not die with the store."""
 
     folder: Path = Path(".synchub/archive")
@@ -243,7 +243,7 @@ class ArchiveSettings(_Section):
     """Most ledger entries that may wait; beyond it the oldest go, counted and noted in the chain."""
 
 
-class DecisionSettings(_Section):
+class DecisionSettings(Section):
     """The record of what agents asked and were told."""
 
     buffer_max: int = Field(default=10_000, ge=1)
@@ -254,7 +254,7 @@ class DecisionSettings(_Section):
     """About how many decisions per merchant may wait for the archive; beyond it the oldest go."""
 
 
-class LimitSettings(_Section):
+class LimitSettings(Section):
     """How much an agent may ask, where its key does not say otherwise."""
 
     agent_rate_per_s: int = Field(default=500, ge=1, le=10_000)
@@ -263,14 +263,14 @@ class LimitSettings(_Section):
     """Requests at once, after a pause."""
 
 
-class WorkerSettings(_Section):
+class WorkerSettings(Section):
     """The worker process."""
 
     port: int = Field(default=0, ge=0, le=65_535)
     """Port for the worker's `/livez`, `/readyz` and `/metrics`; 0 opens none."""
 
 
-class SecretsSettings(_Section):
+class SecretsSettings(Section):
     """Encryption of account credentials at rest."""
 
     key: SecretStr = SecretStr("")
@@ -281,7 +281,7 @@ class SecretsSettings(_Section):
     """How long an old signing secret stays valid after a rotation."""
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """What the hub says about itself."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -307,6 +307,11 @@ class Settings(BaseSettings):
     feed: FeedSettings = FeedSettings()
     subscriptions: SubscriptionSettings = SubscriptionSettings()
     refetch: RefetchSettings = RefetchSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    polling: PollingSettings = PollingSettings()
+    sync: SyncSettings = SyncSettings()
+    hook_guard: HookGuardSettings = HookGuardSettings()
+    authority: AuthoritySettings = AuthoritySettings()
     archive: ArchiveSettings = ArchiveSettings()
     decisions: DecisionSettings = DecisionSettings()
     limits: LimitSettings = LimitSettings()

@@ -21,6 +21,7 @@ def ingest_consumer(hub: Hub, name: str, nudge: Callable[[str], None]) -> Consum
 
     async def handle(batch: Sequence[Queued]) -> None:
         verdicts = await apply_deliveries(hub, batch)
+        hub.arrivals.note(verdicts)
         senders = {queued.delivery.account for queued in batch}
         views = {name: view for name in senders if (view := hub.directory.find_account(name))}
         connectors = {name: hub.connectors[view.platform] for name, view in views.items()}

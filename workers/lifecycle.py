@@ -16,7 +16,6 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
 from arq import cron
 from arq.worker import Worker
 
@@ -32,10 +31,13 @@ from synchub.web.app import build_probes
 from synchub.web.serving import serving
 from workers.archive import ArchiveLoop
 from workers.delivery import tell_subscribers
+from workers.hooks import HookLoop
 from workers.ingest import ingest_consumer
 from workers.polling import Nudger, fetch_levels
 from workers.reaper import Reaper
+from workers.turns import Poller
 from workers.upkeep import tidy
+from workers.watch import watch_accounts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -61,14 +63,14 @@ async def work(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with open_hub(settings) as hub, aiohttp.ClientSession(trust_env=False) as http, _probes(hub):
+    async with open_hub(settings) as hub, _probes(hub):
         await check_start(hub)
         await _complete_accounts(hub)
         spare_the_collector()
         # Threads that hash segments would otherwise hold up the event loop by 5 ms at each of its turns.
         sys.setswitchinterval(_SWITCH_S)
         _log.info("working")
-        job = asyncio.create_task(_run_all(hub, http), name="work")
+        job = asyncio.create_task(_run_all(hub), name="work")
         waiting = asyncio.create_task(stop.wait(), name="wait-for-stop")
         await asyncio.wait([job, waiting], return_when=asyncio.FIRST_COMPLETED)
         if job.done():
@@ -85,7 +87,7 @@ async def _complete_accounts(hub: Hub) -> None:
         await align_roles(registry)
 
 
-async def _run_all(hub: Hub, http: aiohttp.ClientSession) -> None:
+async def _run_all(hub: Hub) -> None:
     queue = open_queue(hub.settings.redis)
     nudger = Nudger(hub, queue)
     consumer = ingest_consumer(hub, _own_name(), nudger.nudge)
@@ -95,20 +97,23 @@ async def _run_all(hub: Hub, http: aiohttp.ClientSession) -> None:
             tasks.create_task(nudger.run(), name="nudge")
             tasks.create_task(ArchiveLoop(hub).run(), name="archive")
             tasks.create_task(Reaper(hub).run(), name="reap")
+            tasks.create_task(Poller(hub).run(), name="poll")
+            tasks.create_task(HookLoop(hub).run(), name="look-after-hooks")
             tasks.create_task(tell_subscribers(hub), name="tell-subscribers")
-            tasks.create_task(_forever(lambda: _run_jobs(hub, http)), name="jobs")
+            tasks.create_task(watch_accounts(hub), name="watch-accounts")
+            tasks.create_task(_forever(lambda: _run_jobs(hub)), name="jobs")
     finally:
         await consumer.close()
         await queue.aclose()
 
 
-async def _run_jobs(hub: Hub, http: aiohttp.ClientSession) -> None:
+async def _run_jobs(hub: Hub) -> None:
     """Run arq until it gives up, which it does when its Redis is away."""
     worker = Worker(
         functions=[fetch_levels],
         cron_jobs=[cron(tidy, second=0, run_at_startup=True, unique=True)],
         redis_settings=queue_settings(hub.settings.redis),
-        ctx={"hub": hub, "http": http},
+        ctx={"hub": hub},
         handle_signals=False,
         poll_delay=_POLL_DELAY_S,
         max_jobs=_JOBS_MAX,

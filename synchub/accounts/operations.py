@@ -32,10 +32,16 @@ from synchub.kit.clock import now_ms
 from synchub.mappings import operations as mappings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from synchub.accounts.vault import Vault
     from synchub.connector_kit.manifest import Manifest
     from synchub.lua import Executes
     from synchub.settings import Settings
+
+
+def _no_faults(_platform: str, _credentials: Mapping[str, str]) -> tuple[str, ...]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +53,21 @@ class Registry:
     manifests: Mapping[str, Manifest]
     """By platform."""
     settings: Settings
+    settings_faults: Callable[[str, Mapping[str, str]], tuple[str, ...]] = _no_faults
+    """What a platform's own code finds wrong with credentials; it is asked by platform."""
+
+    def platform(self, name: str) -> str:
+        """Return the name of a platform's connector; hyphens stand for underscores.
+
+        Raises:
+            InvalidRequest: no connector of that name is installed.
+        """
+        platform = name.replace("-", "_")
+        if platform not in self.manifests:
+            known = ", ".join(sorted(self.manifests)) or "none"
+            msg = f"There is no connector of that name; installed: {known}."
+            raise InvalidRequest(msg)
+        return platform
 
     def manifest(self, platform: str) -> Manifest:
         """Return the manifest of a platform.
@@ -54,11 +75,7 @@ class Registry:
         Raises:
             InvalidRequest: no connector of that name is installed.
         """
-        if platform not in self.manifests:
-            known = ", ".join(sorted(self.manifests)) or "none"
-            msg = f"There is no connector of that name; installed: {known}."
-            raise InvalidRequest(msg)
-        return self.manifests[platform]
+        return self.manifests[self.platform(platform)]
 
 
 async def add_account(registry: Registry, wanted: NewAccount) -> Added:
@@ -69,9 +86,12 @@ async def add_account(registry: Registry, wanted: NewAccount) -> Added:
             malformed credentials, a role the account cannot have.
         Misconfigured: this process has another encryption key than the hub.
     """
+    wanted = replace(wanted, platform=registry.platform(wanted.platform))
     manifest = registry.manifest(wanted.platform)
     check_name(wanted.merchant, "The merchant's name")
     chosen = {name: new_secret() for name in rules.credentials_to_generate(manifest, wanted.credentials)}
+    if faults := registry.settings_faults(wanted.platform, wanted.credentials):
+        raise InvalidRequest(" ".join(faults))
     await require_key(registry.redis, registry.vault)
     everyone = await store.read_all(registry.redis)
     account = _draft(wanted, manifest, everyone)
@@ -201,11 +221,12 @@ async def check_account(registry: Registry, name: str) -> Checked:
     try:
         manifest = registry.manifest(account.platform)
         view = open_view(registry.vault, account, manifest, at_ms=now_ms())
-        if not view.signing:
+        faults += registry.settings_faults(account.platform, view.credentials)
+        if manifest.signing_credential and not view.signing:
             faults.append("No signing secret is valid, so every delivery is refused; rotate it.")
-        notes.append(
-            f"{len(view.credentials)} credentials open; {len(view.signing)} signing secrets are valid."
-        )
+        signed = f"{len(view.signing)} signing secrets are valid"
+        told = signed if manifest.signing_credential else "it is polled only"
+        notes.append(f"{len(view.credentials)} credentials open; {told}.")
         faults += await _role_faults(registry, account, manifest)
     except SynchubError as problem:
         faults.append(problem.detail)
@@ -358,6 +379,7 @@ async def _forget_merchant_part(redis: Executes, keys: MerchantKeys, name: str) 
     await mappings.forget(redis, keys, name)
     await evidence_store.forget(redis, keys, name)
     await store.remove_role(redis, keys, name)
+    await store.forget_platform(redis, keys.merchant, name)
 
 
 async def align_roles(registry: Registry) -> int:

@@ -155,14 +155,25 @@ def overlap_ms(hours: float) -> int:
     return int(hours * _HOUR_MS)
 
 
+def can_call(manifest: Manifest, given: Collection[str]) -> bool:
+    """Say whether a client has every secret that it works with; ``given`` are names of credentials."""
+    replaced = {offer.instead_of for name, offer in manifest.credentials.items() if name in given}
+    wanted = {
+        name
+        for name, offer in manifest.credentials.items()
+        if offer.secret and not offer.signing and not offer.client_does_without and not offer.instead_of
+    }
+    return wanted <= {*given, *replaced}
+
+
 def role_row(account: Account, manifest: Manifest, *, default_max_age_ms: int) -> str:
     """Return the account's line in the merchant's roles, as the apply script reads it.
 
     An account can be fetched from when its connector has a client and the merchant gave every
-    secret: an optional one that is no signing secret is what the client works with.
+    secret: an optional one that is no signing secret is what the client works with, unless the
+    manifest says that it does without.
     """
-    wanted = {name for name, offer in manifest.credentials.items() if offer.secret and not offer.signing}
-    fetches = manifest.client is not None and wanted <= set(account.credentials)
+    fetches = manifest.client is not None and can_call(manifest, account.credentials)
     items = "s" if manifest.ids.items == "sku" else "p"
     locations = "m" if manifest.ids.locations == "merchant" else "p"
     max_age_ms = account.max_age_ms or default_max_age_ms

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from synchub import keyspace
+from synchub import keyspace, sync_keys
 from synchub.accounts.model import Account, Role, SealedValue
 from synchub.errors import InvalidRequest, Misconfigured, NotFound
 from synchub.logs import get_logger
@@ -156,6 +156,18 @@ async def remove_role(redis: Executes, keys: MerchantKeys, account: str) -> None
     await redis.execute("HDEL", keys.watermarks, account)
     await redis.execute("HDEL", keys.heard, account)
     await redis.execute("DEL", keys.refetch(account))
+
+
+async def forget_platform(redis: Executes, merchant: str, account: str) -> None:
+    """Forget everything about speaking with the account's platform: polls, limits, subscriptions, silence."""
+    wish = f"{account}{keyspace.SEPARATOR}wish"
+    await redis.execute("HDEL", sync_keys.cursors(merchant), account)
+    wishes = [f"{account}{keyspace.SEPARATOR}{what}" for what in ("soon", "sweep")]
+    await redis.execute("HDEL", sync_keys.polls(merchant), account, *wishes)
+    await redis.execute("HDEL", sync_keys.hook_guard(merchant), account, wish)
+    await redis.execute("HDEL", sync_keys.watched(), account)
+    for key in (sync_keys.budget(merchant, account), sync_keys.breaker(merchant, account)):
+        await redis.execute("DEL", key)
 
 
 async def read_watermark(redis: Executes, keys: MerchantKeys, account: str) -> int:

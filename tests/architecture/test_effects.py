@@ -180,14 +180,105 @@ EFFECT_TESTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "refetch.confirm_after_ms": _effects("stock", "test_an_unversioned_fall_is_confirmed_after_so_long"),
     "refetch.sweep_every_ms": _effects("refetch", "test_what_is_due_is_found_by_the_next_sweep"),
-    "refetch.deadline_ms": _effects(
-        "refetch", "test_an_answer_that_is_not_complete_by_the_deadline_is_a_failure"
-    ),
     "refetch.backoff_base_ms": _effects(
         "refetch", "test_the_first_pause_after_a_failure_is_no_longer_than_the_base"
     ),
     "refetch.backoff_max_ms": _effects("refetch", "test_no_pause_after_failures_is_longer_than_the_longest"),
-    "refetch.answer_max_bytes": _effects("refetch", "test_a_larger_answer_than_the_limit_is_a_failure"),
+    "refetch.items_max": _effects("refetch", "test_when_more_items_wait_everything_is_read_instead"),
+    "upstream.deadline_ms": _effects(
+        "upstream", "TestAnswers::test_an_answer_that_is_not_complete_by_the_deadline_is_a_failure"
+    ),
+    "upstream.answer_max_bytes": _effects(
+        "upstream", "TestAnswers::test_a_larger_answer_than_the_limit_is_a_failure"
+    ),
+    "upstream.wait_max_ms": _effects("upstream", "TestTurns::test_a_call_that_would_wait_longer_is_put_off"),
+    "upstream.reserve_percent": _effects(
+        "upstream", "TestTurns::test_sweeps_leave_the_reserve_to_single_items"
+    ),
+    "upstream.tries_max": _effects("upstream", "TestRepeating::test_a_call_is_sent_so_often_and_no_more"),
+    "upstream.retry_percent": _effects(
+        "upstream", "TestRepeating::test_so_many_of_a_hundred_calls_are_repeated"
+    ),
+    "upstream.backoff_base_ms": _effects(
+        "upstream", "TestRepeating::test_the_first_pause_before_a_repetition_is_no_longer_than_the_base"
+    ),
+    "upstream.backoff_max_ms": _effects(
+        "upstream", "TestRepeating::test_no_pause_before_a_repetition_is_longer_than_the_longest"
+    ),
+    "upstream.breaker_window_ms": _effects(
+        "upstream", "TestBreaker::test_failures_before_the_window_are_forgotten"
+    ),
+    "upstream.breaker_calls_min": _effects(
+        "upstream", "TestBreaker::test_so_many_calls_are_needed_for_a_conclusion"
+    ),
+    "upstream.breaker_failed_percent": _effects(
+        "upstream", "TestBreaker::test_so_many_failures_of_a_hundred_open_it"
+    ),
+    "upstream.breaker_slow_ms": _effects("upstream", "TestBreaker::test_calls_that_take_so_long_open_it"),
+    "upstream.breaker_slow_percent": _effects(
+        "upstream", "TestBreaker::test_so_many_slow_calls_of_a_hundred_open_it"
+    ),
+    "upstream.breaker_open_ms": _effects(
+        "upstream", "TestBreaker::test_it_stays_open_for_so_long_the_first_time"
+    ),
+    "upstream.breaker_open_max_ms": _effects("upstream", "TestBreaker::test_it_never_stays_open_for_longer"),
+    "upstream.breaker_permits": _effects(
+        "upstream", "TestBreaker::test_so_many_calls_are_tried_by_all_processes_together"
+    ),
+    "upstream.share_every_ms": _effects(
+        "upstream", "TestBreaker::test_what_others_have_found_is_looked_at_so_often"
+    ),
+    "upstream.connections_max": _effects(
+        "upstream", "TestAnswers::test_a_process_opens_so_many_connections_and_no_more"
+    ),
+    "upstream.private_targets": _effects(
+        "upstream", "TestAnswers::test_platforms_in_networks_that_are_named_are_called_and_no_others"
+    ),
+    "polling.safety_every_ms": _effects(
+        "polling", "test_a_healthy_account_is_polled_as_often_as_safety_says"
+    ),
+    "polling.busy_every_ms": _effects(
+        "polling", "test_a_stalled_account_is_polled_as_often_as_its_hour_says"
+    ),
+    "polling.quiet_every_ms": _effects(
+        "polling", "test_a_stalled_account_is_polled_as_often_as_its_hour_says"
+    ),
+    "polling.busy_hours": _effects("polling", "test_hours_that_are_told_count_more_than_learned_ones"),
+    "polling.retry_base_ms": _effects(
+        "polling", "test_the_first_pause_after_a_failure_is_no_longer_than_the_base"
+    ),
+    "polling.retry_max_ms": _effects("polling", "test_no_pause_is_longer_than_the_longest"),
+    "polling.pages_max": (
+        "tests/workers/test_polling.py::test_a_turn_that_is_cut_short_is_not_complete_and_goes_on_at_once",
+    ),
+    "polling.loss_bound_ms": ("tests/workers/test_polling.py::test_after_a_loss_the_poll_begins_before_it",),
+    "polling.look_every_ms": _effects("polling", "test_due_polls_are_found_as_often_as_workers_look"),
+    "sync.look_every_ms": _effects("sync", "test_silence_is_judged_as_often_as_it_says"),
+    "sync.silence_floor_ms": _effects("sync", "test_silence_shorter_than_the_floor_is_no_sign"),
+    "sync.false_alarm_weeks": _effects("sync", "test_the_rarer_silence_may_be_wrong_the_longer_it_must_be"),
+    "sync.learn_hours": _effects("sync", "test_a_rhythm_observed_for_less_time_says_nothing"),
+    "sync.canary_every_ms": _effects(
+        "sync", "test_a_platform_is_asked_for_a_sign_of_life_as_often_as_it_says"
+    ),
+    "sync.canary_missed_max": _effects("sync", "test_so_many_signs_of_life_must_be_missing"),
+    "sync.grace_ms": _effects("sync", "test_a_delivery_may_be_so_late_before_it_is_lost"),
+    "sync.recover_deliveries": _effects(
+        "sync", "test_so_many_deliveries_must_have_arrived_before_it_is_well"
+    ),
+    "sync.recover_polls": _effects("sync", "test_so_many_polls_must_have_found_nothing_before_it_is_well"),
+    "hook_guard.check_every_ms": _effects(
+        "hook_guard", "test_the_platform_is_asked_again_after_about_the_time_between_checks"
+    ),
+    "hook_guard.repairs_max": _effects("hook_guard", "test_no_more_is_repaired_in_a_day_than_the_limit"),
+    "authority.after_ms": _effects(
+        "authority", "test_sources_are_asked_when_the_store_has_been_away_for_so_long"
+    ),
+    "authority.deadline_ms": _effects(
+        "authority", "test_a_source_is_waited_for_as_long_as_the_deadline_says"
+    ),
+    "authority.calls_per_s": _effects("authority", "test_an_account_is_called_so_often_in_a_second"),
+    "authority.items_max": _effects("authority", "test_no_more_is_kept_than_the_limit"),
+    "authority.refresh_every_ms": _effects("authority", "test_what_is_kept_is_read_again_so_often"),
     "archive.folder": _effects("archive", "test_the_archive_lies_in_the_folder"),
     "archive.every_ms": _effects(
         "archive", "test_a_worker_looks_for_something_to_archive_as_often_as_it_says"

@@ -97,6 +97,16 @@ def test_redis_clients_are_built_in_one_place() -> None:
     assert found == []
 
 
+def test_only_one_helper_repeats_calls() -> None:
+    found = {
+        name(path)
+        for path in modules(*PACKAGES)
+        for _, what in imported(path)
+        if what.split(".")[0] == "tenacity"
+    }
+    assert found == {"synchub/upstream/retrying.py"}, "go through it: it knows deadline and budget"
+
+
 def test_pure_modules_ask_no_clock_and_no_dice() -> None:
     found: list[str] = []
     for path in modules(*PACKAGES):

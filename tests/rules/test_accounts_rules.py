@@ -169,6 +169,14 @@ def test_an_account_is_fetched_from_only_when_it_has_every_secret_its_client_nee
     assert rules.role_row(without, a_shop(), default_max_age_ms=9).split("|")[5] == "0"
 
 
+def test_a_secret_that_the_client_does_without_need_not_be_there_to_fetch() -> None:
+    token = {"title": "Access token", "required": False, "client_does_without": True}
+    offers = {"client_secret": {"title": "Client secret", "signing": True}, "access_token": token}
+    open_to_all = an_account(credentials={"client_secret": (a_value(),)})
+    row = rules.role_row(open_to_all, a_shop(credentials=offers), default_max_age_ms=9)
+    assert row.split("|")[5] == "1"
+
+
 def test_a_demoted_account_counts_for_nothing_and_keeps_its_identifiers() -> None:
     assert rules.demoted("A|1|900|s|m|1|0|1|77") == "C|1|900|s|m|0|0|1|77"
 
@@ -245,3 +253,20 @@ def test_two_locations_of_an_account_cannot_be_one_of_the_merchants() -> None:
 def test_identifiers_that_could_deceive_are_refused(text: str) -> None:
     with pytest.raises(InvalidRequest):
         mapping_rules.check_identifier(text, "The SKU")
+
+
+def test_a_client_can_call_with_every_secret_or_what_stands_for_it() -> None:
+    def secret(**about: object) -> dict[str, object]:
+        return {"title": "Secret", "required": False, **about}
+
+    manifest = a_shop(
+        credentials={
+            "client_secret": {"title": "Client secret", "signing": True},
+            "access_token": secret(),
+            "refresh_token": secret(instead_of="access_token"),
+            "proxy_password": secret(client_does_without=True),
+        }
+    )
+    assert not rules.can_call(manifest, {"client_secret"})
+    assert rules.can_call(manifest, {"access_token"})
+    assert rules.can_call(manifest, {"refresh_token"})

@@ -7,7 +7,6 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING
 
-import aiohttp
 import pytest
 from redis import Redis
 
@@ -64,8 +63,8 @@ async def test_jobs_are_put_where_the_queue_url_says(redis_url: str, valkey: Val
 @pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")
 async def test_a_worker_takes_its_jobs_from_where_the_queue_url_says(redis_url: str, valkey: Valkey) -> None:
     settings = settings_with(redis_url, redis={"queue_url": database(redis_url, 1)})
-    async with opened_hub(settings) as hub, aiohttp.ClientSession() as http:
-        working = asyncio.create_task(lifecycle._run_all(hub, http))
+    async with opened_hub(settings) as hub:
+        working = asyncio.create_task(lifecycle._run_all(hub))
         await eventually(lambda: has_done_a_job(keys(valkey, 1)), what="a worker at the queue")
         await end(working)
     assert not any(key.startswith("arq:") for key in keys(valkey, 0))

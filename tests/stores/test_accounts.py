@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 
-from synchub import keyspace
+from synchub import keyspace, sync_keys
 from synchub.accounts import operations as accounts
 from synchub.accounts.model import Added, NewAccount, Place, Role
 from synchub.accounts.vault import Vault
@@ -431,12 +431,22 @@ async def test_a_removed_account_leaves_no_key_of_its_own(registry: Registry, re
     await stock.advance_watermark(
         registry.redis, ACME, account="acme-shop", complete_to_ms=5, settings=registry.settings
     )
+    spoken = (
+        sync_keys.cursors("acme"),
+        sync_keys.polls("acme"),
+        sync_keys.hook_guard("acme"),
+        sync_keys.watched(),
+    )
+    for key in spoken:
+        await registry.redis.execute("HSET", key, "acme-shop", "something")
+    for key in (sync_keys.budget("acme", "acme-shop"), sync_keys.breaker("acme", "acme-shop")):
+        await registry.redis.execute("HSET", key, "field", "something")
     await accounts.remove_account(registry, "acme-shop")
     with Redis.from_url(redis_url, decode_responses=True) as client:
         left = {key for key in client.scan_iter() if "acme-shop" in key}
-        fields = [client.hgetall(key) for key in (ACME.roles, ACME.locations, ACME.watermarks)]
+        fields = [client.hgetall(key) for key in (ACME.roles, ACME.locations, ACME.watermarks, *spoken)]
     assert left == set()
-    assert fields == [{}, {}, {}]
+    assert fields == [{}] * 7
 
 
 async def test_removing_goes_on_where_it_was_interrupted(registry: Registry) -> None:

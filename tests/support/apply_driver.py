@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
+from synchub import sync_keys
 from synchub.keyspace import LIST_SEPARATOR, SEPARATOR, MerchantKeys
 from synchub.lua import parse
 from synchub.settings import Settings, load_settings
@@ -181,6 +182,15 @@ class ApplyDriver:
     def watermarks(self) -> dict[str, int]:
         """Up to when each account is complete."""
         return {account: int(at) for account, at in self._client.hgetall(self._keys.watermarks).items()}
+
+    @property
+    def cursors(self) -> dict[str, str]:
+        """Where each account's next poll begins."""
+        return dict(self._client.hgetall(sync_keys.cursors(self._keys.merchant)))
+
+    def name_history(self, epoch: str) -> None:
+        """Give the history a name, as a merchant's first account and a loss do."""
+        self._client.hset(self._keys.head, "epoch", epoch)
 
 
 def _settings(parked_max: int, confirm_after_ms: int) -> Settings:

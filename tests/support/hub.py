@@ -33,6 +33,7 @@ from synchub.settings import (
     SubscriptionSettings,
     WorkerSettings,
 )
+from synchub.sync_settings import AuthoritySettings, PollingSettings, SyncSettings, UpstreamSettings
 from synchub.web.app import build_app
 from synchub.web.serving import serving
 from tests.support.deliveries import signed
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
 _SECTIONS: Final = {
+    "authority": AuthoritySettings,
     "server": ServerSettings,
     "ingress": IngressSettings,
     "stock": StockSettings,
@@ -56,6 +58,9 @@ _SECTIONS: Final = {
     "worker": WorkerSettings,
     "reservations": ReservationSettings,
     "subscriptions": SubscriptionSettings,
+    "polling": PollingSettings,
+    "sync": SyncSettings,
+    "upstream": UpstreamSettings,
 }
 _ids = itertools.count(1)
 
@@ -129,8 +134,12 @@ class Site:
 def settings_with(redis_url: str, **sections: Mapping[str, Any]) -> Settings:
     """Settings with this store and a free port; no file and no environment is read."""
     redis = {"url": redis_url, **sections.pop("redis", {})}
-    server = {"port": 0, **sections.pop("server", {})}
-    chosen = {name: _SECTIONS[name](**values) for name, values in {**sections, "server": server}.items()}
+    own = {
+        "server": {"port": 0, **sections.pop("server", {})},
+        # The platforms of tests are on this machine.
+        "upstream": {"private_targets": "127.0.0.0/8", **sections.pop("upstream", {})},
+    }
+    chosen = {name: _SECTIONS[name](**values) for name, values in {**sections, **own}.items()}
     return Settings.model_construct(
         redis=RedisSettings(**redis),
         secrets=SecretsSettings.model_validate({"key": base64.b64encode(KEY).decode()}),

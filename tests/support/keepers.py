@@ -40,6 +40,8 @@ class Keepers:
         self._url, self._sku, self._seed, self._clients = url, sku, seed, clients
         self._headers = {"Authorization": f"Bearer {key}"}
         self._http: aiohttp.ClientSession | None = None
+        self._is_over = asyncio.Event()
+        self._buying: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=2)
@@ -60,6 +62,17 @@ class Keepers:
     def held(self) -> int:
         """Units that were promised and not bought."""
         return sum(promise.units for promise in self.promises.values() if not promise.is_sold)
+
+    def begin(self) -> None:
+        """Let all of them hold and buy until :meth:`end`."""
+        self._is_over.clear()
+        self._buying = asyncio.create_task(self.buy_until(self._is_over.is_set))
+
+    async def end(self) -> None:
+        """See calls under way to their end; repeatable."""
+        self._is_over.set()
+        if self._buying is not None:
+            await self._buying
 
     async def buy_until(self, is_over: Callable[[], bool]) -> None:
         """Let all of them hold and buy; calls under way are seen to their end."""

@@ -142,12 +142,18 @@ class Deployment:
         workers: int = 1,
         settings: Mapping[str, str] | None = None,
         store: Mapping[str, str] | None = None,
+        worker: Sequence[str] = TOPOLOGY["worker"].argv,
     ) -> None:
-        """``settings`` are names like ``INGRESS__STREAM_MAX``, ``store`` options of the server."""
+        """``settings`` are names like ``INGRESS__STREAM_MAX``, ``store`` options of the server.
+
+        ``{url}`` in a setting is the api's address.
+        ``worker`` is a module to run in place of the ordinary worker.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._settings = dict(settings or {})
         self._workers = workers
+        self._worker = worker
         self.valkey = Valkey(folder / "valkey", options=store)
         self.processes: dict[str, Process] = {}
 
@@ -212,7 +218,7 @@ class Deployment:
     def _name_processes(self) -> None:
         self._add("api", TOPOLOGY["api"].argv)
         for number in range(1, self._workers + 1):
-            self._add(f"worker-{number}", TOPOLOGY["worker"].argv)
+            self._add(f"worker-{number}", self._worker)
 
     def _add(self, name: str, argv: Sequence[str]) -> None:
         port = free_port()
@@ -221,10 +227,15 @@ class Deployment:
             "SYNCHUB_SECRETS__KEY": base64.b64encode(KEY).decode(),
             # Only the worker listens there; the api has its own port.
             "SYNCHUB_WORKER__PORT": str(port),
-            **{f"SYNCHUB_{setting}": value for setting, value in self._settings.items()},
+            **{f"SYNCHUB_{setting}": self._told(value, port) for setting, value in self._settings.items()},
         }
         local = _replaced(argv, {"--host": "127.0.0.1", "--port": str(port)})
         self.processes[name] = Process(name, local, self._folder, port=port, environment=told)
+
+    def _told(self, value: str, port: int) -> str:
+        # The api is the first to be named.
+        api = self.api.port if self.processes else port
+        return value.replace("{url}", f"http://127.0.0.1:{api}")
 
 
 def free_port() -> int:

@@ -49,7 +49,8 @@ def a_shop(**changes: Any) -> Manifest:
             "shop_domain": {"title": "Domain", "secret": False},
             "access_token": {"title": "Access token", "required": False},
         },
-        "client": {"fetch_levels_max": 25, "calls_per_second": 1},
+        "client": {"fetch_levels_max": 25},
+        "limits": {"capacity": 40, "restored_per_s": 2},
     }
     return a_manifest("shop", "dtc", **(told | changes))
 

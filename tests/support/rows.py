@@ -89,6 +89,28 @@ def watermark(to: int, *, account: str = WMS) -> Row:
     return row("W", account, "", at=to)
 
 
+def guard(moves: int, *, epoch: str, account: str = WMS, at: int = 0) -> Row:
+    """What follows was asked for when the account's cursor had moved so often."""
+    return row("P", account, "", status="G", number=moves, at=at, sku=epoch)
+
+
+def position(
+    moves: int,
+    cursor: str,
+    *,
+    at: int,
+    epoch: str,
+    account: str = WMS,
+    began: int = 0,
+    complete_to: int = 0,
+) -> Row:
+    """A page that was asked for at ``at`` ends here: the next one begins at the cursor."""
+    return row(
+        "P", account, "", status="M", number=moves, at=at, evidence=complete_to, sku=epoch, group=cursor,
+        extra=str(began),
+    )  # fmt: skip
+
+
 def catalogue(
     *,
     at: int = 1,

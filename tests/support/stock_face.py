@@ -125,6 +125,7 @@ async def open_face(redis_url: str, *, max_age_ms: int | None = None) -> AsyncIt
             directory=directory,
             policies=decisions,
             decisions=DecisionLog(registry.redis, registry.settings),
+            authority=SimpleNamespace(is_needed=False),
         )
         hub = cast("Hub", parts)
         app = web.Application(middlewares=[problems])

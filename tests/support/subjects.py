@@ -27,7 +27,10 @@ class Subject(Protocol):
     def feed(self) -> list[FeedEntry]: ...
     @property
     def watermarks(self) -> dict[str, int]: ...
+    @property
+    def cursors(self) -> dict[str, str]: ...
 
+    def name_history(self, epoch: str) -> None: ...
     def set_role(self, account: str, role: Role) -> None: ...
     def map_item(self, account: str, item: str, sku: str) -> None: ...
     def map_location(self, account: str, location: str, place: str) -> None: ...
@@ -54,6 +57,7 @@ class Observed(NamedTuple):
     feed: list[FeedEntry]
     refetch: dict[str, dict[str, int]]
     watermarks: dict[str, int]
+    cursors: dict[str, str]
     parked_since: dict[tuple[str, str], int]
     parked_keys: dict[tuple[str, str], set[tuple[str, ...]]]
 
@@ -71,6 +75,7 @@ def observe(subject: Subject, accounts: Iterable[str]) -> Observed:
         feed=list(subject.feed),
         refetch={account: subject.refetch(account) for account in accounts},
         watermarks={account: at for account, at in subject.watermarks.items() if at},
+        cursors=subject.cursors,
         parked_since=subject.parked_since(),
         parked_keys=subject.parked_keys(),
     )

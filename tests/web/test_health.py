@@ -6,10 +6,12 @@ import json
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
+from synchub.web.app import build_app, build_probes
 from tests.support.deliveries import body_of, level
-from tests.support.hub import Site, running_hub
+from tests.support.hub import Site, opened_hub, running_hub, settings_with
 from tests.support.processes import free_port
 from tests.support.wait import eventually
 
@@ -72,28 +74,54 @@ async def test_a_process_that_can_work_is_ready(site: Site) -> None:
     assert await ready(site) == (200, [])
 
 
-async def test_without_its_store_it_lives_and_is_not_ready(own_valkey: StartValkey) -> None:
+async def test_without_its_store_it_lives_and_stays_in_service(own_valkey: StartValkey) -> None:
     valkey = own_valkey()
     async with running_hub(valkey.url, redis={"command_timeout_ms": 300}) as site:
+        assert not await is_degraded(site)
         valkey.kill()
         status, problems = await ready(site)
-        assert status == 503
+        assert status == 200
         assert problems
+        assert await is_degraded(site)
         assert (await site.ask("GET", "/livez")).status == 200
         assert (await site.ask("GET", "/metrics")).status == 200
         assert (await numbers(site))["synchub_redis_config_safe"] == 0
         valkey.start()
-        await eventually(lambda: is_ready(site), within_s=5, what="readiness")
+        await eventually(lambda: is_whole(site), within_s=5, what="readiness")
+
+
+async def test_a_worker_without_its_store_is_not_ready(own_valkey: StartValkey) -> None:
+    valkey = own_valkey()
+    async with (
+        running_hub(valkey.url, redis={"command_timeout_ms": 300}) as site,
+        TestClient(TestServer(build_probes(site.hub))) as probes,
+    ):
+        valkey.kill()
+        async with probes.get("/readyz") as answer:
+            assert answer.status == 503
+            assert not (await answer.json())["degraded"]
+
+
+async def test_an_api_that_has_never_seen_its_store_is_not_ready(own_valkey: StartValkey) -> None:
+    valkey = own_valkey()
+    valkey.kill()
+    settings = settings_with(valkey.url, redis={"command_timeout_ms": 300})
+    async with (
+        opened_hub(settings) as hub,
+        TestClient(TestServer(build_app(hub))) as client,
+        client.get("/readyz") as answer,
+    ):
+        assert answer.status == 503
 
 
 async def test_a_frozen_store_does_not_hold_the_probes_up(own_valkey: StartValkey) -> None:
     valkey = own_valkey()
     async with running_hub(valkey.url, redis={"command_timeout_ms": 300}) as site:
         valkey.freeze()
-        assert (await ready(site))[0] == 503
+        assert await is_degraded(site)
         assert (await site.ask("GET", "/livez")).status == 200
         valkey.thaw()
-        await eventually(lambda: is_ready(site), within_s=5, what="readiness")
+        await eventually(lambda: is_whole(site), within_s=5, what="readiness")
 
 
 @pytest.mark.parametrize(
@@ -164,5 +192,10 @@ async def test_no_label_names_a_merchant_a_sku_or_an_agent(site: Site) -> None:
         assert name not in text
 
 
-async def is_ready(site: Site) -> bool:
-    return (await site.ask("GET", "/readyz")).status == 200
+async def is_whole(site: Site) -> bool:
+    heard = await site.ask("GET", "/readyz")
+    return heard.status == 200 and not json.loads(heard.body)["degraded"]
+
+
+async def is_degraded(site: Site) -> bool:
+    return bool(json.loads((await site.ask("GET", "/readyz")).body)["degraded"])

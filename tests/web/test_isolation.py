@@ -89,6 +89,10 @@ def about_a_set(**about: Any) -> Case:
     return agents_only(parts={"id": "set"}, is_about_anothers=True, **about)
 
 
+def operators_only(**about: Any) -> Case:
+    return Case(audience=For.OPERATORS, **about)
+
+
 CASES: Final[dict[Route, Case]] = {
     ("POST", "/hooks/{account}"): Case(audience=For.ANYBODY, parts={"account": "account"}, body={}),
     ("GET", "/hooks/{account}"): Case(audience=For.ANYBODY, parts={"account": "account"}),
@@ -154,6 +158,12 @@ CASES: Final[dict[Route, Case]] = {
     ("POST", "/v1/merchant/mappings"): merchants_only(
         body={"account": "account", "item": "8", "sku": "X"}, is_about_anothers=True
     ),
+    ("GET", "/v1/ops/sync"): operators_only(),
+    ("GET", "/v1/ops/sync/{account}"): operators_only(parts={"account": "account"}),
+    ("POST", "/v1/ops/sync/{account}/poll"): operators_only(parts={"account": "account"}),
+    ("POST", "/v1/ops/sync/{account}/check"): operators_only(parts={"account": "account"}),
+    ("GET", "/v1/ops/queue"): operators_only(),
+    ("GET", "/v1/ops/merchants"): operators_only(),
 }
 
 
