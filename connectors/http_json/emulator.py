@@ -16,6 +16,7 @@ from aiohttp import web
 
 from connectors.http_json.mapping import written_time
 from connectors.http_json.settings import TimeForm
+from synchub.connector_kit.emulated_faults import FaultKind
 from synchub.connector_kit.emulation import (
     Bucket,
     Change,
@@ -128,6 +129,8 @@ class HttpJsonEmulator(Emulator):
             for row in self._changed.values()
             if row["updated_at"] > since or (row["updated_at"] == since and row["id"] > after)
         ]
+        if self.shows(FaultKind.GAP):
+            rows = []
         return {"data": {"rows": page_of(rows, 0, _limit(request))[0]}}
 
     def _changes(self, request: web.Request) -> dict[str, Any]:

@@ -44,6 +44,9 @@ class FaultKind(StrEnum):
     HALF = "half"
     """The API's answers break off in the middle."""
 
+    GAP = "gap"
+    """The API shows no changes although there are some; they are not gone."""
+
     HTML = "html"
     """The API answers 200 with a page for people."""
 

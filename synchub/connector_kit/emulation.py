@@ -131,7 +131,6 @@ class Emulator(ABC):
         self._number = 0
         self._told: deque[dict[str, object]] = deque(maxlen=TOLD_MAX)
         self._started_s = time.monotonic()
-        self._was_disabled = False
         self._shown: set[FaultKind] = set()
         """Faults that somebody has switched on."""
         self._runs = asyncio.Event()
@@ -362,12 +361,8 @@ class Emulator(ABC):
 
     async def _misbehave_on_demand(self, request: web.Request) -> web.Response:
         wish = await request.json()
-        kind = FaultKind(wish["kind"])
-        if wish["is_on"]:
-            self._shown.add(kind)
-            self.sender.is_subscribed = self.sender.is_subscribed and kind is not FaultKind.DISABLE
-        else:
-            self._shown.discard(kind)
+        switch = self._shown.add if wish["is_on"] else self._shown.discard
+        switch(FaultKind(wish["kind"]))
         return web.json_response({})
 
     async def _change_on_demand(self, request: web.Request) -> web.Response:

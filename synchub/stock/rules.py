@@ -42,6 +42,7 @@ ROW_FIELDS: Final = (
 )  # fmt: skip
 
 ITEM: Final = ROW_FIELDS.index("item")
+_KIND, _EVIDENCE, _SKU = (ROW_FIELDS.index(name) for name in ("kind", "evidence_ms", "sku"))
 
 _LEVEL_STATUS: Final = {
     LevelStatus.KNOWN: "K",
@@ -252,6 +253,16 @@ def _order_row(event: OrderLine, number: int, about: Circumstances) -> Row:
         group=SEPARATOR.join((event.order, event.line)),
         extra=LIST_SEPARATOR.join(event.references),
     )
+
+
+def told_ms(row: Row) -> int:
+    """When what a row tells came about, as far as it says; 0: it does not.
+
+    Of an order that is the time of its state, not of its beginning, which may be weeks ago.
+    """
+    if row[_KIND] == "O":
+        return int(row[_SKU] or 0) // 1000
+    return int(row[_EVIDENCE] or 0)
 
 
 def _ack_row(event: Ack, number: int, about: Circumstances) -> Row:

@@ -15,7 +15,7 @@ from synchub.kit.clock import now_ms
 from synchub.kit.tasks import end, is_ending
 from synchub.redis import LOST
 from synchub.stock.model import Outcome
-from synchub.stock.rules import ROW_FIELDS
+from synchub.stock.rules import told_ms
 from synchub.sync_lag import store
 from synchub.sync_lag.delays import step_of
 from synchub.sync_lag.model import Heard, Second
@@ -33,7 +33,6 @@ ACCOUNTS_MAX: Final = 2000
 """Accounts in one second; what comes of further ones is not counted."""
 OLD_MS: Final = 600_000
 """A delivery that arrived so long ago is no news of its sender."""
-_EVIDENCE: Final = ROW_FIELDS.index("evidence_ms")
 _NOTHING_NEW: Final = frozenset({Outcome.DUPLICATE, Outcome.SUPERSEDED})
 
 
@@ -132,10 +131,10 @@ def _note_topic(topic: _Topic, verdict: Understood, arrived_ms: int) -> None:
     topic.count += 1
     topic.first_ms = min(topic.first_ms or arrived_ms, arrived_ms)
     topic.last_ms = max(topic.last_ms, arrived_ms)
-    told_ms = max((int(row[_EVIDENCE] or 0) for row in verdict.rows), default=0)
-    if told_ms:
-        topic.newest_ms = max(topic.newest_ms, told_ms)
-        step = step_of(arrived_ms - told_ms)
+    newest_ms = min(arrived_ms, max(map(told_ms, verdict.rows), default=0))
+    if newest_ms:
+        topic.newest_ms = max(topic.newest_ms, newest_ms)
+        step = step_of(arrived_ms - newest_ms)
         topic.delays[step] = topic.delays.get(step, 0) + 1
 
 

@@ -133,7 +133,8 @@ class Site:
 
 def settings_with(redis_url: str, **sections: Mapping[str, Any]) -> Settings:
     """Settings with this store and a free port; no file and no environment is read."""
-    redis = {"url": redis_url, **sections.pop("redis", {})}
+    # A machine that does other things too may take its time to accept a connection.
+    redis = {"url": redis_url, "connect_timeout_ms": 10_000, **sections.pop("redis", {})}
     own = {
         "server": {"port": 0, **sections.pop("server", {})},
         # The platforms of tests are on this machine.

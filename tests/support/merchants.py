@@ -20,6 +20,8 @@ from tests.support.registry import KEY, settings_for
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from synchub.accounts.model import Role
+
 CONNECTORS: Final = discover()
 """The shipped connectors; found here once because looking for them reads files."""
 
@@ -52,6 +54,7 @@ async def add_merchant(
     *,
     platform: str = "standard",
     credentials: Mapping[str, str] | None = None,
+    role: Role | None = None,
 ) -> Merchant:
     """Add a merchant whose name no other has; a hub that runs knows it within milliseconds."""
     settings = settings_for(redis_url)
@@ -59,7 +62,7 @@ async def add_merchant(
     manifests = {name: connector.manifest for name, connector in CONNECTORS.items()}
     registry = Registry(redis=redis, vault=Vault(KEY), manifests=manifests, settings=settings)
     merchant = name or f"merchant-{next(_numbers)}"
-    wanted = NewAccount(platform=platform, merchant=merchant, credentials=credentials or {})
+    wanted = NewAccount(platform=platform, merchant=merchant, credentials=credentials or {}, role=role)
     try:
         added = await accounts.add_account(registry, wanted)
         issued = await agents.add_agent(redis, NewAgent(merchant=merchant))

@@ -1,4 +1,4 @@
-"""A hub of processes and one emulated platform as a process, with a line in each direction that can be bad."""
+"""A hub of processes and an emulated platform as a process, with a line in each direction that can be bad."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
+from synchub.accounts.model import Role
 from synchub.connector_kit.signatures import new_secret
 from synchub.mappings import operations as mappings
 from synchub.polling import operations as polling
@@ -19,18 +20,18 @@ from synchub.redis import CoalescingRedis
 from synchub.sync_lag import operations as sync_lag
 from tests.support.fault_proxy import FaultProxy
 from tests.support.merchants import add_merchant
-from tests.support.processes import Deployment, free_port
+from tests.support.processes import free_port
 from tests.support.registry import settings_for
 from tests.support.source import ROOT
 from tests.support.wait import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
 
     from synchub.polling.model import PollState
     from synchub.sync_lag.model import AccountSync, SyncState
     from tests.support.merchants import Merchant
+    from tests.support.processes import Deployment
     from tests.support.valkey import Valkey
 
 SHORT_TIMES: Final = {
@@ -47,7 +48,7 @@ SHORT_TIMES: Final = {
     "POLLING__RETRY_MAX_MS": "500",
     "SYNC__LOOK_EVERY_MS": "100",
     "SYNC__GRACE_MS": "500",
-    "SYNC__CANARY_EVERY_MS": "500",
+    "SYNC__CANARY_EVERY_MS": "1000",
     "REFETCH__CONFIRM_AFTER_MS": "0",
 }
 """A trial lasts for seconds where production waits for minutes."""
@@ -89,10 +90,10 @@ class Shop:
     argv: tuple[str, ...]
     _process: asyncio.subprocess.Process | None = field(default=None, repr=False)
 
-    async def open(self) -> None:
+    async def open(self, *options: str) -> None:
         """Start the platform; one that was started before has forgotten everything since."""
         self._process = await asyncio.create_subprocess_exec(
-            *self.argv, stdout=asyncio.subprocess.PIPE, cwd=ROOT
+            *self.argv, *options, stdout=asyncio.subprocess.PIPE, cwd=ROOT
         )
         assert self._process.stdout is not None
         assert json.loads(await self._process.stdout.readline())["port"] == self.port
@@ -120,6 +121,12 @@ class Shop:
         told = await self._get("calls")
         counts = sum((Counter(results) for results in told["calls"].values()), Counter[str]())
         return counts + Counter(total=told["total"])
+
+    async def changes(self) -> int:
+        """How many changes of levels there have been."""
+        # The emulator tells those after a number, and numbers orders with them where orders have numbers.
+        told = await self._get("told")
+        return max((int(change["number"]) for change in told["changes"]), default=0)
 
     async def truth(self) -> Truth:
         """What it has at this moment."""
@@ -197,36 +204,18 @@ class Shop:
 
 
 @contextlib.asynccontextmanager
-async def a_shop(
-    folder: Path,
-    platform: str,
-    *options: str,
-    workers: int = 1,
-    settings: Mapping[str, str] | None = None,
-    credentials: Mapping[str, str] | None = None,
-) -> AsyncIterator[Shop]:
-    """Start a hub with one account at this platform, and the platform."""
-    hub = Deployment(folder / "hub", workers=workers, settings={**SHORT_TIMES, **(settings or {})})
-    try:
-        await asyncio.to_thread(hub.start)
-        async with joined(hub, platform, *options, credentials=credentials) as shop:
-            yield shop
-    except BaseException:
-        print(hub.logs())  # noqa: T201 - pytest shows it with a failure
-        raise
-    finally:
-        await asyncio.to_thread(hub.stop)
-
-
-@contextlib.asynccontextmanager
 async def joined(
     hub: Deployment,
     platform: str,
     *options: str,
     store: Valkey | None = None,
+    door_url: str = "",
     credentials: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Shop]:
-    """Start a platform and give a hub that runs an account there; ``options`` are the emulator's."""
+    """Start a platform and give a hub that runs an account there; ``options`` are the emulator's.
+
+    ``door_url`` is where the hub reaches its store, if that is not the store itself.
+    """
     port, store = free_port(), store or hub.valkey
     async with (
         FaultProxy(port) as to_api,
@@ -235,7 +224,11 @@ async def joined(
     ):
         keys = {**_keys_of(platform), **(credentials or {})}
         merchant = await add_merchant(
-            store.url, platform=platform, credentials={**keys, **_address(platform, to_api.port, keys)}
+            store.url,
+            platform=platform,
+            credentials={**keys, **_address(platform, to_api.port, keys)},
+            # Its levels are the stock, whatever else it does.
+            role=Role.AUTHORITY,
         )
         emulator_keys = [word for pair in keys.items() for word in ("--credential", "=".join(pair))]
         hook_url = f"http://127.0.0.1:{to_hub.port}{merchant.hook}"
@@ -243,7 +236,7 @@ async def joined(
             *(sys.executable, "-m", f"connectors.{platform}.emulator", "--port", str(port), "--paused"),
             *("--hook-url", hook_url, "--locations", PLACE, "--tries", "40", *emulator_keys, *options),
         )
-        settings = settings_for(store.url)
+        settings = settings_for(door_url or store.url)
         redis = CoalescingRedis(settings.redis)
         shop = Shop(
             hub=hub,
@@ -287,6 +280,17 @@ def _address(platform: str, port: int, keys: Mapping[str, str]) -> dict[str, str
     return {"url": here + keys["url"], **ROWS} if platform == "http_json" else {}
 
 
+BY_TIME: Final = {
+    "url": "/stock/updated?limit=50",
+    "cursor_kind": "updated_since",
+    "cursor_param": "since",
+    "updated_path": "updated_at",
+    "tie_param": "after_id",
+    "id_path": "id",
+    "page_size": "50",
+    "overlap_s": "30",
+}
+"""The endpoint that gives what changed since a time."""
 ROWS: Final = {
     "items_path": "data.rows",
     "sku_path": "sku",
