@@ -178,7 +178,9 @@ class TestLeavingNothingBehind:
             await visits(site, keys, start, start + 50)
         await at_rest(site)
         await eventually(lambda: len(asyncio.all_tasks()) <= tasks, what="no task left")
-        await eventually(lambda: alive(asyncio.Transport) <= transports, within_s=30, what="no connection left")
+        await eventually(
+            lambda: alive(asyncio.Transport) <= transports, within_s=30, what="no connection left"
+        )
         assert alive(Reader) == 0
         assert alive(_Socket) == 0
         assert metrics.feed_readers._value.get() == 0
