@@ -127,7 +127,8 @@ def _used(texts: Sequence[str], body: str) -> set[str]:
 def _enclosed(text: str, rest: str) -> str:
     """Keep a part's names to itself but for those that the rest uses: Lua allows 200 locals in one scope."""
     named = chain.from_iterable(names.split(", ") for names in _TOP_LEVEL.findall(text))
-    used = [name for name in named if re.search(rf"\b{name}\b", rest)]
+    words = {*_WORD.findall(rest)}
+    used = [name for name in named if name in words]
     return (
         f"local {', '.join(used)} = (function()\n{text}\nreturn {', '.join(used)}\nend)()\n" if used else ""
     )

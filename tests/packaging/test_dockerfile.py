@@ -15,6 +15,9 @@ from tests.support.topology import TOPOLOGY
 if TYPE_CHECKING:
     from pathlib import Path
 
+# The image is built once, by one process.
+pytestmark = pytest.mark.xdist_group("dockerfile")
+
 BUILD, FINAL = stages(ROOT / "Dockerfile")
 
 

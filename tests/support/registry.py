@@ -79,7 +79,7 @@ def connectors() -> dict[str, Connector]:
 
 def settings_for(url: str) -> Settings:
     """Ordinary settings with this store; no file is read."""
-    return Settings.model_construct(redis=RedisSettings(url=url))
+    return Settings.model_construct(redis=RedisSettings(url=url, connect_timeout_ms=10_000))
 
 
 @contextlib.asynccontextmanager
