@@ -12,8 +12,6 @@ from tests.faults.platform_trial import (
     NEARLY_WELL,
     SHORT,
     SILENT,
-    try_fail_over,
-    try_kills,
     try_together,
 )
 
@@ -49,18 +47,6 @@ async def test_calls_that_go_wrong_open_the_breaker_and_are_seldom_repeated(
     tmp_path: Path, seed: int
 ) -> None:
     await _all_hold(tmp_path, CALLS_FAIL, seed)
-
-
-async def test_workers_killed_while_they_poll_silent_platforms_lose_and_double_nothing(
-    tmp_path: Path, seed: int
-) -> None:
-    _holds(await try_kills(tmp_path, kills=KILLS, changes=CHANGES, seed=seed))
-
-
-async def test_after_a_fail_over_polls_begin_earlier_and_find_what_was_lost(
-    tmp_path: Path, seed: int
-) -> None:
-    _holds(await try_fail_over(tmp_path, SHORT, seed=seed))
 
 
 async def _all_hold(folder: Path, faults: Sequence[PlatformFault], seed: int) -> None:

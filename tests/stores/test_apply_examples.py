@@ -279,13 +279,23 @@ def test_a_level_that_is_handled_again_after_many_deltas_is_still_known(hub: Sub
     assert hub.answer(ITEM).ats == 60
 
 
-def test_a_level_that_is_handled_after_many_later_deltas_may_only_lower(hub: Subject) -> None:
+def test_a_level_that_arrived_in_the_midst_of_deltas_that_became_one_may_only_lower(hub: Subject) -> None:
     tell(hub, push(100, version=1, at=10), now=10)
     tell(hub, *[delta(-1, at=100 + n, op=f"d{n}") for n in range(40)], now=200)
-    assert tell(hub, push(120, version=2, at=50), now=201) == ["refetch"]
-    assert tell(hub, push(90, version=3, at=51), now=202) == ["applied"]
+    assert tell(hub, push(120, version=2, at=103), now=201) == ["refetch"]
+    assert tell(hub, push(90, version=3, at=104), now=202) == ["applied"]
     assert hub.answer(ITEM).ats == 50
     assert hub.refetch("wms") == {ITEM: 202}
+
+
+def test_a_level_that_arrived_before_many_deltas_and_is_handled_after_them_counts_with_them(
+    hub: Subject,
+) -> None:
+    tell(hub, *[delta(-1, at=100 + n, op=f"d{n}") for n in range(40)], now=200)
+    assert tell(hub, push(100, version=1, at=50), now=201) == ["applied"]
+    assert hub.answer(ITEM).ats == 60
+    assert tell(hub, push(120, version=2, at=51), now=202) == ["applied"]
+    assert hub.answer(ITEM).ats == 80
 
 
 # Coarse clocks

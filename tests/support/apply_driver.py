@@ -43,7 +43,8 @@ for i = 1, #fields, 2 do
         part = part and '1' or '0'
       elseif type(part) == 'table' then
         for n, delta in ipairs(part) do
-          part[n] = string.format('%s,%.0f,%.0f', delta[1], delta[2], delta[3])
+          local since = delta[4] and string.format(',%.0f', delta[4]) or ''
+          part[n] = string.format('%s,%.0f,%.0f', delta[1], delta[2], delta[3]) .. since
         end
         part = table.concat(part, ';')
       end
@@ -296,7 +297,10 @@ def _effect_of(text: str) -> Effect | None:
 
 def _changes_of(text: str) -> list[Change]:
     parts = [change.split(",") for change in text.split(";") if change]
-    return [Change(_version_of(version), int(at), int(amount)) for version, at, amount in parts]
+    return [
+        Change(_version_of(version), int(at), int(amount), *map(int, since))
+        for version, at, amount, *since in parts
+    ]
 
 
 def _feed_entry_of(name: str, fields: Mapping[str, str]) -> FeedEntry:

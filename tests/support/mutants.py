@@ -272,15 +272,19 @@ MUTANTS: Final = (
     ),
     _mutant(
         "folded deltas are lost",
-        ("      amount = next.amount + oldest.amount}", "      amount = next.amount}"),
+        ("      amount = next.amount + oldest.amount, since", "      amount = next.amount, since"),
     ),
     _mutant(
         "changes that became one are as old as the older of them",
         ("at = math.max(next.at, oldest.at),", "at = math.min(next.at, oldest.at),"),
     ),
     _mutant(
+        "every level that is older than folded changes is doubted",
+        ("delta.since <= row.at and row.at < delta.at then", "row.at < delta.at then"),
+    ),
+    _mutant(
         "a level that was longer on its way than folded changes is believed",
-        ("  if s.folded_at > row.at then -- it was", "  if false then -- it was"),
+        ("  if is_torn(s, row) then", "  if false then"),
     ),
     _mutant(
         "a stale source keeps ruling",

@@ -194,8 +194,9 @@ class Shop:
         return f"{await self.sync()} {await self.polls()} {await self.calls()}"
 
     def metric(self, name: str) -> float:
-        """The sum of a metric over all workers that run, whatever its labels."""
-        lines = (line for one in self.hub.workers if one.runs for line in one.text("/metrics").splitlines())
+        """The sum of a metric over all workers that answer, whatever its labels."""
+        present = [one for one in self.hub.workers if one.runs and one.answers("/livez")]
+        lines = (line for one in present for line in one.text("/metrics").splitlines())
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
     async def _get(self, what: str) -> dict[str, Any]:

@@ -44,6 +44,8 @@ class Change(NamedTuple):
     version: int | None
     at: int
     amount: int
+    since: int | None = None
+    """Of several that became one: when the first of them arrived."""
 
 
 class Regress(NamedTuple):
@@ -93,7 +95,8 @@ class Source:
     @property
     def effect(self) -> tuple[str, int, int, tuple[Change, ...]]:
         """The part that the ledger rebuilds."""
-        return self.status, self.level, self.included, tuple(self.changes)
+        changes = tuple(change._replace(since=None) for change in self.changes)
+        return self.status, self.level, self.included, changes
 
     @property
     def contribution(self) -> int:
@@ -189,11 +192,17 @@ def _judge_by_version(source: Source, report: Report, version: int) -> Verdict:
         return SUPERSEDED
     if version == source.version:
         return _judge_tie(source, report)
-    if source.folded_at > report.at:
+    if any(_is_torn(change, report) for change in source.changes):
         return _take_if_not_higher(source, report, ask_when_lower="now", ask_when_same="now")
     was_told_without_version = source.version is None and (source.read_at > 0 or source.pushed_at > 0)
     is_unordered = was_told_without_version or source.behind
     return _take_if_not_higher(source, report) if is_unordered else _take(source, report)
+
+
+def _is_torn(change: Change, report: Report) -> bool:
+    """The level arrived in the midst of changes that have become one, and includes some of them."""
+    is_several = change.since is not None and change.version is None
+    return is_several and (change.since or 0) <= report.at < change.at
 
 
 def _judge_tie(source: Source, report: Report) -> Verdict:
@@ -258,8 +267,9 @@ def _fold(source: Source, oldest: Change) -> None:
     """The two oldest become one, as late as the later of them."""
     other = source.changes[0]
     versions = [one.version for one in (oldest, other) if one.version is not None]
+    began = [one.at if one.since is None else one.since for one in (oldest, other)]
     source.changes[0] = Change(
-        max(versions, default=None), max(oldest.at, other.at), oldest.amount + other.amount
+        max(versions, default=None), max(oldest.at, other.at), oldest.amount + other.amount, min(began)
     )
     if oldest.version is not None:
         source.folded_version = max(oldest.version, source.folded_version or 0)

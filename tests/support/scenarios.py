@@ -119,7 +119,8 @@ def many_changes_become_one(story: Story) -> None:
     story.then(push(100, version=1, at=10), now=10)
     story.then(*[delta(-1, at=100 + n, op=f"d{n}") for n in range(40)], now=200)
     story.then(push(100, version=1, at=10), push(120, version=2, at=50), push(90, version=3, at=105), now=201)
-    story.then(read(40, at=104), push(70, version=4, at=300), now=301)
+    story.then(push(95, version=4, at=103), now=202)
+    story.then(read(40, at=104), push(70, version=5, at=300), now=301)
 
 
 def a_read_shows_an_older_version(story: Story) -> None:

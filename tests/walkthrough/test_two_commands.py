@@ -38,13 +38,8 @@ def test_the_demo_tells_in_one_line_of_json_how_it_went(tmp_path: Path) -> None:
     assert told["webhook_to_agent_measured"] > 0
     assert 0 < told["webhook_to_agent_p50_ms"] <= told["webhook_to_agent_p99_ms"]
     assert told["faults"] == []
-
-
-def test_everything_that_is_held_or_sold_ends_in_the_warehouses_level(tmp_path: Path) -> None:
-    with Up(tmp_path / "run", "--demo", "--for", "4s", "--json", "--port", "0") as up:
-        code, out = up.end()
-        told = figures(out)
-        assert (code, told["missing"], told["open_sales"]) == (0, 0, 0), up.errors()
+    # Whatever was held or sold has ended in the warehouse's level.
+    assert told["open_sales"] == 0
     assert told["held"] == told["committed"] + told["released"] + told["expired"] > 0
     assert told["committed"] <= told["sold"]
 
@@ -104,8 +99,8 @@ def test_forged_and_repeated_deliveries_are_counted_and_change_nothing(tmp_path:
 
 @pytest.mark.fault
 def test_a_stall_is_noticed_and_polled_and_nothing_is_missing(tmp_path: Path) -> None:
-    fault = ("--fault", "stall:shop@1s-11s")
-    with Up(tmp_path / "run", "--demo", "--for", "14s", "--json", "--port", "0", *fault) as up:
+    fault = ("--fault", "stall:shop@1s-14s")
+    with Up(tmp_path / "run", "--demo", "--for", "15s", "--json", "--port", "0", *fault) as up:
         code, out = up.end()
         told = figures(out)
         assert code == 0, up.errors()

@@ -95,6 +95,16 @@ local function judge_read(s, row)
   return leads == 'same' and 'take' or leads == 'lower' and 'lower' or 'ask'
 end
 
+-- Whether the level arrived in the midst of changes that have become one: it includes some of them.
+local function is_torn(s, row)
+  for _, delta in ipairs(s.deltas) do
+    if delta.since and delta.v == '' and delta.since <= row.at and row.at < delta.at then
+      return true
+    end
+  end
+  return false
+end
+
 local function judge_push(s, row)
   if row.version == '' then
     if seen(row) then
@@ -121,7 +131,7 @@ local function judge_push(s, row)
     end
     return direction(s, row, false) == 'lower' and 'lower' or 'ask'
   end
-  if s.folded_at > row.at then -- it was long on its way, and may include some of the changes that became one
+  if is_torn(s, row) then
     return direction(s, row, false) ~= 'higher' and 'lower' or 'ask'
   end
   local unordered = s.behind or (s.v == '' and (s.read_at > 0 or s.pushed_at > 0))
@@ -195,7 +205,7 @@ local function fold_oldest(s)
     local oldest = table.remove(s.deltas, 1)
     local next = s.deltas[1]
     s.deltas[1] = {v = next.v > oldest.v and next.v or oldest.v, at = math.max(next.at, oldest.at),
-      amount = next.amount + oldest.amount}
+      amount = next.amount + oldest.amount, since = math.min(next.since or next.at, oldest.since or oldest.at)}
     -- Kept apart from what levels have said: a change that was long on its way must still count.
     s.folded_v = oldest.v > s.folded_v and oldest.v or s.folded_v
     s.folded_at = math.max(s.folded_at, oldest.at)

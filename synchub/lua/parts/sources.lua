@@ -11,7 +11,7 @@ local function read_source(field, packed)
     pushed_at = stored[8], behind = stored[9], deltas = {}, folded_v = stored[11], folded_at = stored[12],
     included = stored[13], joined = stored[14], reset_at = stored[15], lower_v = stored[16], lower_at = stored[17]}
   for i, delta in ipairs(stored[10]) do
-    s.deltas[i] = {v = delta[1], at = delta[2], amount = delta[3]}
+    s.deltas[i] = {v = delta[1], at = delta[2], amount = delta[3], since = delta[4]}
   end
   return s
 end
@@ -19,7 +19,7 @@ end
 local function write_source(s)
   local deltas = {}
   for i, delta in ipairs(s.deltas) do
-    deltas[i] = {delta.v, delta.at, delta.amount}
+    deltas[i] = {delta.v, delta.at, delta.amount, delta.since}
   end
   return cmsgpack.pack({s.status, s.level, s.scale, s.v, s.resolution, s.read_at, s.evidence, s.pushed_at, s.behind,
     deltas, s.folded_v, s.folded_at, s.included, s.joined, s.reset_at, s.lower_v, s.lower_at})
