@@ -369,7 +369,7 @@ def test_ten_thousand_mutated_bodies_are_understood_or_refused(seed: int) -> Non
     for _ in range(10_000):
         platform, headers, body = chance.choice(recorded)
         verdicts[type(verdict_on(platform, headers, mutated(body, chance)))] += 1
-    assert min(verdicts.values()) > 500, verdicts
+    assert min(verdicts.values()) > 200, verdicts
 
 
 def verdict_on(platform: str, headers: dict[str, str], body: bytes) -> Any:
