@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.faults.platform_trial import (
-    CALLS_FAIL,
     CHANGES_LOST,
     NEARLY_WELL,
     SHORT,
@@ -41,12 +40,6 @@ async def test_late_deliveries_late_answers_and_a_platform_that_begins_anew_do_n
     tmp_path: Path, seed: int
 ) -> None:
     await _all_hold(tmp_path, NEARLY_WELL, seed)
-
-
-async def test_calls_that_go_wrong_open_the_breaker_and_are_seldom_repeated(
-    tmp_path: Path, seed: int
-) -> None:
-    await _all_hold(tmp_path, CALLS_FAIL, seed)
 
 
 async def _all_hold(folder: Path, faults: Sequence[PlatformFault], seed: int) -> None:
